@@ -1,0 +1,5 @@
+"""`python -m rotina` is the `rotina` command."""
+
+from rotina.cli import main
+
+main()

@@ -1,0 +1,171 @@
+"""Every error Rotina raises on purpose. A message names the value and the remedy.
+
+RotinaError
+├── SettingsError                a setting is unknown, malformed or missing
+├── DatabaseError                PostgreSQL is unreachable, or its schema is not the expected one
+├── EmbeddedError                a part of the embedded default cannot start
+│   ├── AlreadyRunningError      another supervisor owns this data directory
+│   └── DownloadError            a wheel or model file cannot be fetched or has another hash
+├── DocumentError                a document cannot be turned into text
+│   ├── UnsupportedDocumentError no loader knows this format
+│   ├── EmptyDocumentError       zero bytes, or nothing but white space
+│   ├── EncryptedDocumentError   a password is needed
+│   ├── NoTextLayerError         a scan: pages without text
+│   ├── DocumentTooLargeError    more bytes, pages, memory or time than the limits allow
+│   └── CorruptDocumentError     the bytes are not what the format promises
+├── SchemaError                  a JSON Schema cannot be used for extraction
+├── ModelError                   a model call did not give a usable answer
+│   ├── ModelUnreachableError    connect refused, DNS, TLS, connection dropped    (transient)
+│   ├── ModelTimeoutError        no answer within the deadline                     (transient)
+│   ├── ModelRateLimitedError    429                                               (transient)
+│   ├── ModelServerError         5xx                                               (transient)
+│   ├── ModelAuthError           401, 403
+│   ├── ModelRequestError        any other 4xx
+│   │   └── ContextTooLongError  the prompt does not fit the model's context
+│   └── ModelOutputError         empty, refused or malformed output
+│       └── ModelTruncatedError  the output was cut at its length limit
+└── RunError                     a run cannot be accepted, found or continued
+    ├── UnknownWorkflowError     no workflow of that name is registered
+    ├── InvalidInputError        the input does not fit the workflow's input model
+    ├── IdempotencyConflictError the key was used before with another input
+    ├── RunNotFoundError         no run with that id (in this tenant)
+    ├── RunFailedError           raised to a waiting caller: the run ended failed
+    └── LeaseLostError           another worker owns the run now; nothing was written
+"""
+
+from typing import ClassVar
+
+
+class RotinaError(Exception):
+    """Base of all errors raised by Rotina."""
+
+    transient: ClassVar[bool] = False
+    """Whether the same call may succeed later without anyone changing anything."""
+
+
+class SettingsError(RotinaError):
+    """A setting is unknown, malformed or missing."""
+
+
+class DatabaseError(RotinaError):
+    """PostgreSQL is unreachable, or its schema is not the expected one."""
+
+
+class EmbeddedError(RotinaError):
+    """A part of the embedded default cannot start."""
+
+
+class AlreadyRunningError(EmbeddedError):
+    """Another supervisor owns this data directory."""
+
+
+class DownloadError(EmbeddedError):
+    """A wheel or model file cannot be fetched, or has another hash."""
+
+
+class DocumentError(RotinaError):
+    """A document cannot be turned into text."""
+
+
+class UnsupportedDocumentError(DocumentError):
+    """No loader knows this format."""
+
+
+class EmptyDocumentError(DocumentError):
+    """The document has zero bytes, or nothing but white space."""
+
+
+class EncryptedDocumentError(DocumentError):
+    """A password is needed to read the document."""
+
+
+class NoTextLayerError(DocumentError):
+    """The document is a scan: its pages hold no text."""
+
+
+class DocumentTooLargeError(DocumentError):
+    """The document needs more bytes, pages, memory or time than the limits allow."""
+
+
+class CorruptDocumentError(DocumentError):
+    """The bytes are not what the format promises."""
+
+
+class SchemaError(RotinaError):
+    """A JSON Schema cannot be used for extraction."""
+
+
+class ModelError(RotinaError):
+    """A model call did not give a usable answer."""
+
+
+class ModelUnreachableError(ModelError):
+    """The model server refused, dropped or never accepted the connection."""
+
+    transient = True
+
+
+class ModelTimeoutError(ModelError):
+    """The model server did not answer within the deadline."""
+
+    transient = True
+
+
+class ModelRateLimitedError(ModelError):
+    """The model server answered 429."""
+
+    transient = True
+
+
+class ModelServerError(ModelError):
+    """The model server answered 5xx."""
+
+    transient = True
+
+
+class ModelAuthError(ModelError):
+    """The model server refused the credentials (401, 403)."""
+
+
+class ModelRequestError(ModelError):
+    """The model server refused the request (any other 4xx)."""
+
+
+class ContextTooLongError(ModelRequestError):
+    """The prompt does not fit the model's context."""
+
+
+class ModelOutputError(ModelError):
+    """The model's output is empty, refused or malformed."""
+
+
+class ModelTruncatedError(ModelOutputError):
+    """The model's output was cut at its length limit."""
+
+
+class RunError(RotinaError):
+    """A run cannot be accepted, found or continued."""
+
+
+class UnknownWorkflowError(RunError):
+    """No workflow of that name is registered."""
+
+
+class InvalidInputError(RunError):
+    """The input does not fit the workflow's input model."""
+
+
+class IdempotencyConflictError(RunError):
+    """The idempotency key was used before with another input."""
+
+
+class RunNotFoundError(RunError):
+    """There is no run with that id in this tenant."""
+
+
+class RunFailedError(RunError):
+    """Raised to a waiting caller: the run ended failed."""
+
+
+class LeaseLostError(RunError):
+    """Another worker owns the run now; nothing was written."""

@@ -1,0 +1,179 @@
+"""Drives one run: claims it, streams its graph under the fence, and writes how it ended."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+from uuid import UUID
+
+import psycopg
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained, GraphRecursionError
+from langgraph.runtime import RunControl
+from psycopg_pool import PoolTimeout
+from pydantic import ValidationError
+
+from rotina.database import Pool
+from rotina.errors import LeaseLostError, RotinaError, RunError
+from rotina.runs.checkpointer import PostgresCheckpointer
+from rotina.runs.lease import Fence, WorkerLease
+from rotina.runs.run import Run
+from rotina.runs.workflow import Registry, Workflow
+
+logger = logging.getLogger(__name__)
+
+Outcome = Literal["nothing", "succeeded", "failed", "retrying", "drained", "lost"]
+"""`nothing`: there was no run to claim; `lost`: another worker took over in the middle."""
+
+MAX_DELAY = 60.0
+MAX_STEPS = 1000
+DATABASE_DOWN = (psycopg.OperationalError, PoolTimeout)
+
+
+@dataclass
+class Driver:
+    """Drives the runs of one worker process; safe for any number of concurrent `drive` calls."""
+
+    pool: Pool
+    registry: Registry
+    lease: WorkerLease
+    context: Callable[[Run, Fence], Any]
+    """Builds the runtime context that the graph's nodes get."""
+    redact: Callable[[str], str] = str
+    """Takes secrets out of an error's text before it is stored."""
+    _active: dict[UUID, RunControl] = field(default_factory=dict)
+    _draining: bool = False
+
+    async def drive(self, run_id: UUID) -> Outcome:
+        """Claim the run and drive it to its end, or to where it has to stop.
+
+        Raises nothing for what happens inside a run; a database that is down is raised, and the
+        sweeper finds the run again.
+        """
+        if self._draining:
+            return "nothing"  # still queued: the sweeper hints again
+        claimed = await self.lease.claim(run_id)
+        if claimed is None:
+            return "nothing"
+        run, fence = claimed
+        control = self._active[run.id] = RunControl()
+        try:
+            return await self._attempt(run, fence, control)
+        except LeaseLostError:
+            logger.warning("run %s was taken over by another worker", run.id)
+            return "lost"
+        finally:
+            del self._active[run.id]
+
+    def drain(self) -> None:
+        """Ask every run under way to stop after its current step; claim nothing more."""
+        self._draining = True
+        for control in self._active.values():
+            control.request_drain()
+
+    async def _attempt(self, run: Run, fence: Fence, control: RunControl) -> Outcome:
+        node = _Node()
+        try:
+            workflow = self.registry[run.workflow]
+            state = await self._stream(workflow, run, fence, control, node)
+            result = _output(workflow, state)
+        except (GraphDrained, asyncio.CancelledError) as stop:
+            await fence.release(kind="drained", refund=True)
+            if isinstance(stop, asyncio.CancelledError):
+                raise
+            return "drained"
+        except LeaseLostError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a node raises, the run must end
+            return await self._end_attempt(run, fence, error, node.name)
+        await fence.finish("succeeded", result=result, error=None)
+        return "succeeded"
+
+    async def _stream(
+        self,
+        workflow: Workflow,
+        run: Run,
+        fence: Fence,
+        control: RunControl,
+        node: "_Node",
+    ) -> dict[str, Any]:
+        """Run the graph from its last checkpoint; returns the final state."""
+        checkpointer = PostgresCheckpointer(self.pool, fence)
+        graph = workflow.graph.copy(update={"checkpointer": checkpointer})
+        config: RunnableConfig = {
+            "configurable": {"thread_id": str(run.id)},
+            "recursion_limit": MAX_STEPS,
+        }
+        resumed = await checkpointer.aget_tuple(config) is not None
+        final: dict[str, Any] = {}
+        parts = graph.astream(
+            None if resumed else run.input,
+            config,
+            context=self.context(run, fence),
+            stream_mode=["tasks", "values"],
+            subgraphs=True,
+            durability="sync",
+            control=control,
+        )
+        async for part in parts:
+            namespace, mode, payload = cast("tuple[tuple[str, ...], str, dict[str, Any]]", part)
+            if mode == "values" and not namespace:
+                final = payload
+            elif mode == "tasks":
+                await self._note(fence, node, payload)
+        if "__interrupt__" in final:
+            raise RunError("the graph asked for a review, which runs cannot wait for yet")
+        return final
+
+    @staticmethod
+    async def _note(fence: Fence, node: "_Node", payload: dict[str, Any]) -> None:
+        if "result" not in payload and "error" not in payload:
+            node.name = payload["name"]
+            node.started[payload["id"]] = asyncio.get_running_loop().time()
+        elif payload.get("error") is None:
+            begun = node.started.pop(payload["id"], None)
+            now = asyncio.get_running_loop().time()
+            milliseconds = None if begun is None else round((now - begun) * 1000)
+            await fence.event("node", {"node": payload["name"], "ms": milliseconds})
+
+    async def _end_attempt(
+        self, run: Run, fence: Fence, error: Exception, node: str | None
+    ) -> Outcome:
+        """Hand the run back where another attempt may help; end it failed otherwise."""
+        transient = isinstance(error, DATABASE_DOWN) or getattr(error, "transient", False)
+        if not isinstance(error, RotinaError):
+            logger.error("run %s: node %s raised", run.id, node, exc_info=error)
+        described = self._describe(error, node)
+        if transient and run.attempts < run.max_attempts:
+            # Jitter on the upper half: a fleet must not come back in one wave.
+            delay = min(MAX_DELAY, 2.0**run.attempts) * random.uniform(0.5, 1.0)  # noqa: S311
+            await fence.release(kind="retry", delay=delay, refund=False, error=described)
+            return "retrying"
+        logger.info("run %s failed: %s", run.id, type(error).__name__)
+        await fence.finish("failed", result=None, error=described)
+        return "failed"
+
+    def _describe(self, error: Exception, node: str | None) -> dict[str, Any]:
+        message = str(error) or repr(error)
+        if isinstance(error, GraphRecursionError):
+            message = f"the graph made more than {MAX_STEPS} steps without an end"
+        # PostgreSQL's jsonb has no NUL.
+        message = self.redact(message).replace("\x00", "\ufffd")[:4000]
+        return {"type": type(error).__name__, "message": message, "node": node}
+
+
+def _output(workflow: Workflow, state: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return workflow.output.model_validate(state).model_dump(mode="json")
+    except ValidationError as error:
+        raise RunError(f"the final state is no output of {workflow.name!r}: {error}") from None
+
+
+@dataclass
+class _Node:
+    """Where an attempt stands, for its error and its timeline."""
+
+    name: str | None = None
+    started: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,167 @@
+"""Leases: which worker process drives a run, and the fence that keeps all others from writing.
+
+A worker process keeps one row alive (`beat`). A run it drives carries that worker's id and a
+fencing token from a sequence. When the row expires, the sweeper hands the run to another worker,
+which gets a higher token; every write of a run checks its token in its own transaction. So the
+time-out only decides how soon a dead worker's runs go on; it never decides who may write.
+(Kleppmann, "How to do distributed locking", 2016.)
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+from psycopg_pool import PoolTimeout
+from uuid_utils.compat import uuid7
+
+from rotina.database import Pool, load_queries
+from rotina.errors import LeaseLostError
+from rotina.runs.run import Run, RunState
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fence:
+    """The right to write for one run: lost when another worker gets a higher token."""
+
+    pool: Pool
+    run_id: UUID
+    token: int
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+        """A transaction that commits only if this worker still owns the run.
+
+        Raises `LeaseLostError`, with nothing written, when it does not.
+        """
+        async with self.pool.connection() as connection, connection.transaction():
+            held = await connection.execute(
+                load_queries("rotina.runs")["hold_lease"],
+                {"run_id": self.run_id, "token": self.token},
+            )
+            if await held.fetchone() is None:
+                raise LeaseLostError(f"Run {self.run_id} is driven by another worker now")
+            yield connection
+
+    async def event(self, kind: str, data: dict[str, Any]) -> None:
+        """Add a line to the run's timeline."""
+        async with self.transaction() as connection:
+            await _insert_event(connection, self.run_id, kind, data)
+
+    async def finish(
+        self, state: RunState, *, result: dict[str, Any] | None, error: dict[str, Any] | None
+    ) -> None:
+        """Terminal state, result and timeline in one transaction; checkpoints go with it.
+
+        A failed run keeps its checkpoints: they tell where it stood.
+        """
+        sql = load_queries("rotina.runs")
+        async with self.transaction() as connection:
+            await connection.execute(
+                sql["finish_run"],
+                {
+                    "run_id": self.run_id,
+                    "token": self.token,
+                    "state": state,
+                    "result": None if result is None else Jsonb(result),
+                    "error": None if error is None else Jsonb(error),
+                },
+            )
+            await _insert_event(connection, self.run_id, state, error or {})
+            if state == "succeeded":
+                await connection.execute(sql["delete_thread"], {"thread_id": str(self.run_id)})
+
+    async def release(
+        self, *, kind: str, delay: float = 0.0, refund: bool, error: dict[str, Any] | None = None
+    ) -> None:
+        """Hand the run back to the queue, due in `delay` seconds.
+
+        `refund` gives the attempt back: a drained run did nothing wrong.
+        """
+        async with self.transaction() as connection:
+            await connection.execute(
+                load_queries("rotina.runs")["release_run"],
+                {
+                    "run_id": self.run_id,
+                    "token": self.token,
+                    "refund": int(refund),
+                    "delay": delay,
+                    "error": None if error is None else Jsonb(error),
+                },
+            )
+            await _insert_event(connection, self.run_id, kind, error or {})
+
+
+@dataclass
+class WorkerLease:
+    """One worker process: its row in PostgreSQL, kept alive while `held` is open."""
+
+    pool: Pool
+    lease_seconds: float
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    id: UUID = field(default_factory=uuid7)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator["WorkerLease"]:
+        """Register, beat every quarter of the lease, and take the row away at the end."""
+        await self._beat()
+        beating = asyncio.create_task(self._keep_beating(), name="rotina-lease")
+        try:
+            yield self
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            await self._execute("remove_worker")
+
+    async def claim(self, run_id: UUID) -> tuple[Run, Fence] | None:
+        """Take the lease on a queued run, or None when there is nothing to do.
+
+        None means: another worker has it, it ended, it is not due, or it never was.
+        """
+        async with self.pool.connection() as connection, connection.transaction():
+            cursor = await connection.execute(
+                load_queries("rotina.runs")["claim_run"], {"id": run_id, "worker_id": self.id}
+            )
+            row = await cursor.fetchone()
+            if row is None:
+                return None
+            data = {"attempt": row["attempts"], "worker": self.name}
+            await _insert_event(connection, run_id, "started", data)
+        return Run.model_validate(row), Fence(self.pool, run_id, row["lease_token"])
+
+    async def _keep_beating(self) -> None:
+        while True:
+            await asyncio.sleep(self.lease_seconds / 4)
+            try:
+                await self._beat()
+            except (psycopg.OperationalError, PoolTimeout) as error:
+                # Not fatal: without a beat the runs go to another worker, and the fence holds.
+                logger.warning("lease of worker %s not renewed: %s", self.name, error)
+
+    async def _beat(self) -> None:
+        await self._execute("beat_worker")
+
+    async def _execute(self, name: str) -> None:
+        values = {"id": self.id, "name": self.name, "lease_seconds": self.lease_seconds}
+        async with self.pool.connection() as connection:
+            await connection.execute(load_queries("rotina.runs")[name], values)
+
+
+async def _insert_event(
+    connection: AsyncConnection[DictRow], run_id: UUID, kind: str, data: dict[str, Any]
+) -> None:
+    await connection.execute(
+        load_queries("rotina.runs")["insert_event"],
+        {"run_id": run_id, "kind": kind, "data": Jsonb(data)},
+    )

@@ -1,0 +1,220 @@
+-- name: put_file
+-- Content-addressed: the same bytes are stored once a tenant.
+insert into rotina.file (tenant, sha256, size, content)
+values (%(tenant)s, %(sha256)s, %(size)s, %(content)s)
+on conflict do nothing;
+
+-- name: get_file
+-- The bytes of a file, of this tenant only.
+select content from rotina.file where tenant = %(tenant)s and sha256 = %(sha256)s;
+
+-- name: insert_run
+-- Accepting a run. The acceptor sends the hint right after the commit, hence hinted_at.
+insert into rotina.run (
+    id, tenant, workflow, queue, input, input_hash, idempotency_key, max_attempts, hinted_at
+) values (
+    %(id)s, %(tenant)s, %(workflow)s, %(queue)s, %(input)s, %(input_hash)s, %(idempotency_key)s,
+    %(max_attempts)s, now()
+)
+on conflict (tenant, workflow, idempotency_key) do nothing
+returning id;
+
+-- name: find_by_key
+-- The run that already holds an idempotency key.
+select id, input_hash from rotina.run
+where tenant = %(tenant)s and workflow = %(workflow)s and idempotency_key = %(idempotency_key)s;
+
+-- name: get_run
+-- One run, of this tenant only.
+select * from rotina.run where tenant = %(tenant)s and id = %(id)s;
+
+-- name: list_runs
+-- Newest first, without the large columns; ids are UUIDv7, in the order of acceptance.
+select id, tenant, workflow, queue, state, idempotency_key, error, attempts, max_attempts,
+       created_at, started_at, finished_at
+from rotina.run
+where tenant = %(tenant)s
+  and (%(workflow)s::text is null or workflow = %(workflow)s)
+  and (%(state)s::text is null or state = %(state)s)
+  and (%(before)s::uuid is null or id < %(before)s)
+order by id desc limit %(limit)s;
+
+-- name: find_runs
+-- Runs whose id begins with what a person typed.
+select * from rotina.run where tenant = %(tenant)s and id::text like %(prefix)s || '%%'
+order by id desc limit 2;
+
+-- name: list_events
+-- The timeline of a run, oldest first.
+select id, kind, data, at from rotina.run_event where run_id = %(run_id)s order by id;
+
+-- name: list_model_calls
+-- What a run asked of models, oldest first.
+select node, route, deployment, model, kind, outcome, prompt_tokens, completion_tokens,
+       cached_tokens, cost_usd, latency_ms, attempts, started_at
+from rotina.model_call where run_id = %(run_id)s and tenant = %(tenant)s order by started_at, id;
+
+-- name: insert_event
+-- One line of the timeline.
+insert into rotina.run_event (run_id, kind, data) values (%(run_id)s, %(kind)s, %(data)s);
+
+-- name: beat_worker
+-- A worker process is alive: one row for the process, however many runs it drives.
+insert into rotina.worker (id, name, expires_at)
+values (%(id)s, %(name)s, now() + make_interval(secs => %(lease_seconds)s))
+on conflict (id) do update set expires_at = excluded.expires_at;
+
+-- name: remove_worker
+-- A worker process ended in order and drives nothing any more.
+delete from rotina.worker where id = %(id)s;
+
+-- name: remove_dead_workers
+-- Rows of processes that ended without a word an hour ago.
+delete from rotina.worker where expires_at < now() - interval '1 hour';
+
+-- name: list_workers
+-- Worker processes that are alive.
+select id, name, started_at, expires_at from rotina.worker where expires_at > now();
+
+-- name: claim_run
+-- Take the lease: only a queued run that is due, so a second hint finds nothing to do.
+update rotina.run
+set state = 'running', attempts = attempts + 1, worker_id = %(worker_id)s,
+    lease_token = nextval('rotina.lease_token'), started_at = coalesce(started_at, now())
+where id = %(id)s and state = 'queued' and available_at <= now()
+returning *;
+
+-- name: hold_lease
+-- The fence: in the transaction of every write of a run. A share lock keeps the sweeper from
+-- taking the run away before that transaction ends.
+select 1 from rotina.run
+where id = %(run_id)s and lease_token = %(token)s and state = 'running' for share;
+
+-- name: finish_run
+-- Terminal state and result in one write; refused without the lease.
+update rotina.run
+set state = %(state)s, result = %(result)s, error = %(error)s, finished_at = now(),
+    worker_id = null, lease_token = null
+where id = %(run_id)s and lease_token = %(token)s and state = 'running'
+returning id;
+
+-- name: release_run
+-- Hand a run back for another attempt; a drained one does not count as an attempt.
+update rotina.run
+set state = 'queued', worker_id = null, lease_token = null, hinted_at = null,
+    attempts = attempts - %(refund)s, error = %(error)s,
+    available_at = now() + make_interval(secs => %(delay)s)
+where id = %(run_id)s and lease_token = %(token)s and state = 'running'
+returning id;
+
+-- name: lock_sweep
+-- One sweep at a time in the whole deployment; the others have nothing to do.
+select pg_try_advisory_xact_lock(hashtext('rotina.sweep')) as locked;
+
+-- name: requeue_lost_runs
+-- Runs whose worker is dead go back to the queue, or end failed when they killed too many.
+with lost as (
+    select run.id, run.worker_id from rotina.run
+    where run.state = 'running' and not exists (
+        select from rotina.worker
+        where worker.id = run.worker_id and worker.expires_at > now()
+    )
+    for update of run skip locked
+), moved as (
+    update rotina.run
+    set state = case when attempts >= max_attempts then 'failed' else 'queued' end,
+        error = case when attempts >= max_attempts then jsonb_build_object(
+            'type', 'WorkerLostError',
+            'message', 'The worker died in each of ' || attempts || ' attempts, so the run may be '
+                'what kills it. See the worker''s log, then start the run again.') end,
+        finished_at = case when attempts >= max_attempts then now() end,
+        worker_id = null, lease_token = null, hinted_at = null, available_at = now()
+    from lost where run.id = lost.id
+    returning run.id, run.state, run.attempts, lost.worker_id
+)
+insert into rotina.run_event (run_id, kind, data)
+select id, case state when 'failed' then 'failed' else 'worker_lost' end,
+       jsonb_build_object('attempt', attempts, 'worker', worker_id) from moved
+returning run_id, kind;
+
+-- name: due_hints
+-- Queued runs that nobody was told about, or whose hint the broker seems to have lost.
+update rotina.run set hinted_at = now()
+where id in (
+    select id from rotina.run
+    where state = 'queued' and available_at <= now()
+      and (hinted_at is null or hinted_at < now() - make_interval(secs => %(patience)s))
+    order by available_at limit %(limit)s
+    for update skip locked
+)
+returning id, queue;
+
+-- name: done_effect
+-- The receipt of an effect this run already had.
+select receipt from rotina.effect where run_id = %(run_id)s and name = %(name)s;
+
+-- name: insert_effect
+-- In the transaction of the effect itself.
+insert into rotina.effect (run_id, name, receipt) values (%(run_id)s, %(name)s, %(receipt)s);
+
+-- name: latest_checkpoint
+-- The head of a thread.
+select * from rotina.checkpoint
+where thread_id = %(thread_id)s and namespace = %(namespace)s order by id desc limit 1;
+
+-- name: exact_checkpoint
+-- One checkpoint by its id.
+select * from rotina.checkpoint
+where thread_id = %(thread_id)s and namespace = %(namespace)s and id = %(id)s;
+
+-- name: list_checkpoints
+-- Newest first, as LangGraph's `list` asks for it.
+select * from rotina.checkpoint
+where (%(thread_id)s::text is null or thread_id = %(thread_id)s)
+  and (%(namespace)s::text is null or namespace = %(namespace)s)
+  and (%(id)s::text is null or id = %(id)s)
+  and (%(before)s::text is null or id < %(before)s)
+  and metadata @> %(filter)s
+order by id desc limit %(limit)s;
+
+-- name: checkpoint_writes
+-- What the tasks of a checkpoint wrote before the next one.
+select task_id, channel, encoding, value from rotina.checkpoint_write
+where thread_id = %(thread_id)s and namespace = %(namespace)s and checkpoint_id = %(id)s
+order by task_path, task_id, index;
+
+-- name: put_checkpoint
+-- One row a superstep.
+insert into rotina.checkpoint (
+    thread_id, namespace, id, parent_id, encoding, checkpoint, metadata
+) values (
+    %(thread_id)s, %(namespace)s, %(id)s, %(parent_id)s, %(encoding)s, %(checkpoint)s, %(metadata)s
+)
+on conflict (thread_id, namespace, id) do update
+set encoding = excluded.encoding, checkpoint = excluded.checkpoint, metadata = excluded.metadata;
+
+-- name: put_write
+-- A task's write; the first one counts, a repeated task changes nothing.
+insert into rotina.checkpoint_write (
+    thread_id, namespace, checkpoint_id, task_id, index, task_path, channel, encoding, value
+) values (
+    %(thread_id)s, %(namespace)s, %(checkpoint_id)s, %(task_id)s, %(index)s, %(task_path)s,
+    %(channel)s, %(encoding)s, %(value)s
+)
+on conflict do nothing;
+
+-- name: replace_write
+-- A special write (error, interrupt, resume): the last one counts.
+insert into rotina.checkpoint_write (
+    thread_id, namespace, checkpoint_id, task_id, index, task_path, channel, encoding, value
+) values (
+    %(thread_id)s, %(namespace)s, %(checkpoint_id)s, %(task_id)s, %(index)s, %(task_path)s,
+    %(channel)s, %(encoding)s, %(value)s
+)
+on conflict (thread_id, namespace, checkpoint_id, task_id, index) do update
+set channel = excluded.channel, encoding = excluded.encoding, value = excluded.value;
+
+-- name: delete_thread
+-- All checkpoints of a thread.
+with writes as (delete from rotina.checkpoint_write where thread_id = %(thread_id)s)
+delete from rotina.checkpoint where thread_id = %(thread_id)s;

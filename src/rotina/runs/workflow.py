@@ -1,0 +1,124 @@
+"""Workflows: named, typed LangGraph state machines, and the registry that finds them."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+from typing import Any, Literal, Self
+
+from langgraph.graph.state import CompiledStateGraph, StateGraph
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rotina.errors import InvalidInputError, SettingsError, UnknownWorkflowError
+
+Queue = Literal["io", "cpu"]
+
+
+class FileReference(BaseModel):
+    """A file that was stored when the run was accepted; its bytes are read by hash."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    name: str = Field(min_length=1)
+    media_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A business process: what goes in, the graph that does it, what comes out.
+
+    `build` returns a `StateGraph`; it is called and compiled once in a process. The graph starts
+    with the input model's fields as its state; `output` is validated from the final state.
+    """
+
+    name: str
+    input: type[BaseModel]
+    output: type[BaseModel]
+    build: Callable[[], StateGraph[Any, Any, Any, Any]]
+    queue: Queue = "io"
+    description: str = ""
+
+    @cached_property
+    def graph(self) -> CompiledStateGraph[Any, Any, Any, Any]:
+        """The compiled graph, without a checkpointer."""
+        return self.build().compile(name=self.name)
+
+    @property
+    def file_field(self) -> str | None:
+        """The input field that takes a file, if the workflow has one."""
+        for name, field in self.input.model_fields.items():
+            if field.annotation is FileReference:
+                return name
+        return None
+
+    def validate_input(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """The input as JSON, or `InvalidInputError` with every problem in one line."""
+        try:
+            return self.input.model_validate(value).model_dump(mode="json", by_alias=True)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(str(part) for part in problem['loc']) or 'input'}: {problem['msg']}"
+                for problem in error.errors(include_url=False, include_context=False)
+            )
+            raise InvalidInputError(f"Input of {self.name!r} is not valid: {problems}") from None
+
+
+class Registry(Mapping[str, Workflow]):
+    """The workflows of a project, by name."""
+
+    def __init__(self, workflows: Iterable[Workflow]) -> None:
+        self._workflows: dict[str, Workflow] = {}
+        for workflow in workflows:
+            other = self._workflows.setdefault(workflow.name, workflow)
+            if other is not workflow:
+                raise SettingsError(f"Two workflows are named {workflow.name!r}: rename one")
+
+    @classmethod
+    def load(cls, packages: Iterable[str]) -> Self:
+        """Import the packages and their direct modules; collect their `Workflow` attributes.
+
+        Raises `SettingsError` when a package named in the settings cannot be imported.
+        """
+        found: dict[int, Workflow] = {}
+        for package in packages:
+            for module in _modules(package):
+                for value in vars(module).values():
+                    if isinstance(value, Workflow):
+                        found[id(value)] = value
+        return cls(found.values())
+
+    def __getitem__(self, name: str) -> Workflow:
+        """The workflow of that name, or `UnknownWorkflowError` naming those that exist."""
+        try:
+            return self._workflows[name]
+        except KeyError:
+            known = ", ".join(sorted(self._workflows)) or "none; set `workflows` in [tool.rotina]"
+            raise UnknownWorkflowError(f"No workflow {name!r}. Registered: {known}.") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._workflows)
+
+    def __len__(self) -> int:
+        return len(self._workflows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._workflows
+
+
+def _modules(package: str) -> Iterator[ModuleType]:
+    try:
+        root = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name is None or not package.startswith(error.name):
+            raise
+        raise SettingsError(
+            f"workflows names {package!r}, which cannot be imported: "
+            "run from the project's folder, or install the project"
+        ) from None
+    yield root
+    for entry in pkgutil.iter_modules(getattr(root, "__path__", [])):
+        if entry.name not in {"tests", "migrations"}:
+            yield importlib.import_module(f"{package}.{entry.name}")
