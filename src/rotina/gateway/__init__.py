@@ -1,0 +1,23 @@
+"""The shared gateway to every model: routes, limits, retries, checks and records each call.
+
+The LangChain faces are in `rotina.gateway.langchain`, which this package does not import.
+"""
+
+from rotina.gateway.answer import ChatAnswer, ChatChunk, Embeddings, Message, Usage
+from rotina.gateway.gateway import Gateway
+from rotina.gateway.ledger import CallLedger, MemoryLedger, ModelCall, PostgresLedger
+from rotina.gateway.retry import RetryPolicy
+
+__all__ = [
+    "CallLedger",
+    "ChatAnswer",
+    "ChatChunk",
+    "Embeddings",
+    "Gateway",
+    "MemoryLedger",
+    "Message",
+    "ModelCall",
+    "PostgresLedger",
+    "RetryPolicy",
+    "Usage",
+]

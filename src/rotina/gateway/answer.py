@@ -1,0 +1,156 @@
+"""What goes into a model call and what comes out of it, whatever the provider."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NotRequired, TypedDict
+
+from pydantic import BaseModel, ConfigDict
+
+from rotina.settings import Price
+
+_MILLION = Decimal(1_000_000)
+_NANO_DOLLAR = Decimal("1e-9")
+
+
+class Message(TypedDict):
+    """One message of a conversation, in OpenAI's wire form."""
+
+    role: str
+    """`system`, `user`, `assistant` or `tool`."""
+    content: str | list[dict[str, Any]] | None
+    """A text, or content parts; None only in an assistant's message that calls tools."""
+    name: NotRequired[str]
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
+
+
+class Usage(BaseModel):
+    """Tokens of one call; None where the server did not say."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt_tokens: int | None = None
+    """All tokens of the prompt, the cached ones among them."""
+    completion_tokens: int | None = None
+    """Tokens of the answer; 0 for embeddings."""
+    cached_tokens: int | None = None
+    """Tokens of the prompt that the server read from its cache."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """The tokens of both; unknown plus something stays unknown."""
+        return Usage(
+            prompt_tokens=_sum(self.prompt_tokens, other.prompt_tokens),
+            completion_tokens=_sum(self.completion_tokens, other.completion_tokens),
+            cached_tokens=_sum(self.cached_tokens, other.cached_tokens),
+        )
+
+    def cost(self, price: Price | None) -> Decimal | None:
+        """US dollars, to the nano-dollar; None when the price or the tokens are unknown.
+
+        Cached tokens cost as much as others here: a price has no third figure yet, so the cost is
+        an upper bound where a provider discounts them.
+        """
+        if price is None or self.prompt_tokens is None or self.completion_tokens is None:
+            return None
+        dollars = self.prompt_tokens * Decimal(str(price.input))
+        dollars += self.completion_tokens * Decimal(str(price.output))
+        return (dollars / _MILLION).quantize(_NANO_DOLLAR)
+
+
+class ChatAnswer(BaseModel):
+    """A complete, checked answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    """What the model wrote; empty only when it calls tools."""
+    data: Any = None
+    """The parsed JSON, valid against the schema that was given; None without a schema."""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    """Tools that the model asks for, in OpenAI's wire form."""
+    finish_reason: str
+    usage: Usage
+    model: str
+    """The model as the server names it."""
+    route: str
+    deployment: str
+    latency_ms: int
+    """From the first connect to the last byte, tries and waits between them included."""
+    attempts: int
+    """Requests that were sent."""
+    cost_usd: Decimal | None
+    """None means unknown: no price is declared, or the server did not count the tokens."""
+
+
+class ChatChunk(BaseModel):
+    """A piece of a streamed answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    """Pieces of tool calls, in OpenAI's wire form; `index` says which call they continue."""
+    finish_reason: str | None = None
+    """In the chunk that ends the text."""
+    usage: Usage | None = None
+    """In the last chunk."""
+    model: str | None = None
+    refusal: str | None = None
+
+
+class Embeddings(BaseModel):
+    """One vector a text, in the order of the texts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    vectors: list[list[float]]
+    """All of one dimension, all finite; not scaled."""
+    model: str
+    usage: Usage
+    route: str
+    deployment: str
+    latency_ms: int
+    attempts: int
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """What a provider is asked for."""
+
+    messages: Sequence[Message]
+    schema: Mapping[str, Any] | None = None
+    """Set only when the server shall constrain its output to it."""
+    schema_name: str = "output"
+    max_tokens: int | None = None
+    temperature: float | None = 0.0
+    stop: Sequence[str] = ()
+    tools: Sequence[Mapping[str, Any]] = ()
+    """Tools in OpenAI's wire form."""
+    tool_choice: str | Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a provider returns: unchecked."""
+
+    text: str
+    finish_reason: str | None
+    model: str | None
+    usage: Usage = field(default_factory=Usage)
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class EmbeddingReply:
+    """What a provider returns for one batch of texts."""
+
+    vectors: list[list[float]]
+    model: str | None
+    usage: Usage = field(default_factory=Usage)
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other

@@ -1,0 +1,179 @@
+"""One call on its way: its slot, its deadline, its tries, and its row in the ledger."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from rotina.errors import ModelTimeoutError
+from rotina.gateway.answer import ChatChunk, ChatRequest, Usage
+from rotina.gateway.lane import Lane
+from rotina.gateway.ledger import OK, ModelCall
+from rotina.gateway.provider import Provider
+from rotina.gateway.retry import with_retries
+
+T = TypeVar("T")
+
+OpenedStream = tuple[ChatChunk | None, AsyncGenerator[ChatChunk, None]]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """On whose behalf a call is made."""
+
+    tenant: str
+    run_id: UUID | None
+    node: str | None
+
+
+async def open_stream(provider: Provider, request: ChatRequest) -> OpenedStream:
+    """The stream and its first piece that says something: until then it can be tried again."""
+    stream = provider.stream(request)
+    try:
+        async for chunk in stream:
+            if chunk.text or chunk.tool_calls or chunk.finish_reason or chunk.refusal:
+                return chunk, stream
+    except BaseException:
+        await stream.aclose()
+        raise
+    return None, stream
+
+
+class Call:
+    """`async with` it: waits for a slot, and records the outcome when left."""
+
+    def __init__(
+        self,
+        kind: Literal["chat", "embedding"],
+        lane: Lane,
+        origin: Origin,
+        timeout: float | None,
+    ) -> None:
+        self._kind: Literal["chat", "embedding"] = kind
+        self._lane = lane
+        self._origin = origin
+        self._seconds = lane.deployment.timeout if timeout is None else timeout
+        # The caller's own deadline runs from here; the deployment's once there is a slot, because
+        # a queue in this process says nothing about the server.
+        self._deadline = None if timeout is None else self._now() + timeout
+        self._usage: Usage | None = None
+        self._model = lane.deployment.model
+        self._latency_ms = 0
+        self.attempts = 0
+
+    async def __aenter__(self) -> Self:
+        self._begin()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                await self._lane.slots.acquire()
+        except TimeoutError:
+            error = ModelTimeoutError(
+                f"{self._lane} had no free slot within {self._seconds:g} s: raise its "
+                "`concurrency` if the server can take more, or allow more time"
+            )
+            await self._record(type(error).__name__, wait=True)
+            raise error from None
+        self._begin()
+        if self._deadline is None:
+            self._deadline = self._now() + self._seconds
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lane.slots.release()
+        self._latency_ms = round((time.perf_counter() - self._clock) * 1000)
+        gave_up = kind is not None and not issubclass(kind, Exception)
+        # Whoever gave up (cancelled, or closed the stream) does not wait for the database.
+        outcome = OK if kind is None else "CancelledError" if gave_up else kind.__name__
+        await self._record(outcome, wait=not gave_up)
+
+    async def tried(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """The result of `operation`, retried by the gateway's policy within the deadline."""
+
+        async def once() -> T:
+            self.attempts += 1
+            return await self._timed(operation())
+
+        return await with_retries(once, self._lane.retry, self._deadline)
+
+    async def rest(self, opened: OpenedStream) -> AsyncGenerator[ChatChunk, None]:
+        """The pieces of an opened stream, each within the deadline."""
+        chunk, stream = opened
+        async with aclosing(stream):
+            while chunk is not None:
+                yield chunk
+                # Around each step, not the loop: a timeout must not cancel what the caller does
+                # between two pieces.
+                chunk = await self._timed(anext(stream, None))
+
+    def count(self, usage: Usage, model: str | None) -> None:
+        """Add the tokens of one reply; they are paid for even if the reply is of no use."""
+        self._usage = usage if self._usage is None else self._usage + usage
+        self._model = model or self._model
+
+    def facts(self) -> dict[str, Any]:
+        """What every answer says about its call, once the call is over."""
+        return {
+            "usage": self._usage or Usage(),
+            "model": self._model,
+            "route": self._lane.route,
+            "deployment": self._lane.name,
+            "latency_ms": self._latency_ms,
+            "attempts": self.attempts,
+            "cost_usd": self._cost(),
+        }
+
+    async def _timed(self, step: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await step
+        except TimeoutError:
+            raise ModelTimeoutError(
+                f"{self._lane} did not finish within {self._seconds:g} s: allow more time "
+                "(`timeout` of the deployment or the call), or ask for less"
+            ) from None
+
+    def _begin(self) -> None:
+        self._clock = time.perf_counter()
+        self._started_at = datetime.now(UTC)
+
+    def _cost(self) -> Decimal | None:
+        return (self._usage or Usage()).cost(self._lane.deployment.price)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _record(self, outcome: str, *, wait: bool) -> None:
+        usage = self._usage or Usage()
+        call = ModelCall(
+            id=uuid7(),
+            tenant=self._origin.tenant,
+            run_id=self._origin.run_id,
+            node=self._origin.node,
+            route=self._lane.route,
+            deployment=self._lane.name,
+            model=self._model,
+            kind=self._kind,
+            outcome=outcome,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            cost_usd=self._cost(),
+            latency_ms=self._latency_ms,
+            attempts=self.attempts,
+            started_at=self._started_at,
+        )
+        await self._lane.records.write(call, wait=wait)

@@ -1,0 +1,95 @@
+"""Whether a reply is an answer: complete, not refused, not empty, valid. Never a guess."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rotina.errors import ModelOutputError, ModelTruncatedError
+from rotina.gateway.answer import ChatChunk, Reply, Usage
+from rotina.gateway.failure import excerpt
+from rotina.gateway.lane import Lane
+from rotina.gateway.structured import Contract
+
+_COMPLETE = frozenset({"stop", "tool_calls", "function_call"})
+_CUT = frozenset({"length", "max_tokens"})
+
+
+def check_reply(reply: Reply, contract: Contract | None, lane: Lane) -> Any:
+    """The answer's data (None without a contract, or when tools are called).
+
+    Raises `ModelOutputError` for anything that is not a complete answer.
+    """
+    _check_complete(reply, lane)
+    if reply.tool_calls:
+        return None
+    if not reply.text.strip():
+        raise ModelOutputError(f"{lane} answered nothing: the text is empty")
+    if contract is None:
+        return None
+    try:
+        return contract.read(reply.text, lane.deployment.structured_output)
+    except ModelOutputError as error:
+        raise ModelOutputError(
+            f"The answer of {lane} {excerpt(str(error))} It begins: {excerpt(reply.text)}"
+        ) from None
+
+
+def _check_complete(reply: Reply, lane: Lane) -> None:
+    reason = reply.finish_reason
+    if reply.refusal:
+        raise ModelOutputError(f"{lane} refused to answer: {excerpt(reply.refusal)}")
+    if reason == "content_filter":
+        raise ModelOutputError(f"The answer of {lane} was stopped by a content filter")
+    if reason in _CUT:
+        raise ModelTruncatedError(
+            f"The answer of {lane} was cut at its length limit: raise max_tokens, send a shorter "
+            f"prompt, or ask for less. It begins: {excerpt(reply.text) or 'nothing'}"
+        )
+    if reason is None:
+        raise ModelOutputError(f"The answer of {lane} ended without a finish_reason: it may be cut")
+    if reason not in _COMPLETE:
+        raise ModelOutputError(f"{lane} stopped for the unknown reason {excerpt(reason)!r}")
+
+
+def check_vectors(vectors: Sequence[Any], texts: int, dimension: int, lane: Lane) -> None:
+    """Raises `ModelOutputError` unless there is one finite vector of `dimension` a text."""
+    if len(vectors) != texts:
+        raise ModelOutputError(f"{lane} returned {len(vectors)} vectors for {texts} texts")
+    for vector in vectors:
+        if not isinstance(vector, list) or not vector or len(vector) != dimension:
+            raise ModelOutputError(f"{lane} returned vectors of different or no dimensions")
+        if not all(isinstance(x, int | float) and math.isfinite(x) for x in vector):
+            raise ModelOutputError(f"{lane} returned a vector with values that are not numbers")
+
+
+class Assembly:
+    """Puts the pieces of a streamed answer together."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._refusals: list[str] = []
+        self._tool_calls: list[dict[str, Any]] = []
+        self._finish_reason: str | None = None
+        self._usage = Usage()
+        self._model: str | None = None
+
+    def add(self, chunk: ChatChunk) -> None:
+        """The next piece."""
+        self._texts.append(chunk.text)
+        self._tool_calls += chunk.tool_calls
+        if chunk.refusal:
+            self._refusals.append(chunk.refusal)
+        self._finish_reason = chunk.finish_reason or self._finish_reason
+        self._usage = chunk.usage or self._usage
+        self._model = chunk.model or self._model
+
+    def reply(self) -> Reply:
+        """What the pieces make; its tool calls are pieces still."""
+        return Reply(
+            text="".join(self._texts),
+            finish_reason=self._finish_reason,
+            model=self._model,
+            usage=self._usage,
+            tool_calls=tuple(self._tool_calls),
+            refusal="".join(self._refusals) or None,
+        )

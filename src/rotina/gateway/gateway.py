@@ -1,0 +1,186 @@
+"""The gateway: routes a call to its deployment, limits, retries, checks and records it."""
+
+import asyncio
+import contextlib
+import copy
+import functools
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Embeddings, Message
+from rotina.gateway.call import Call, Origin, open_stream
+from rotina.gateway.check import Assembly, check_reply, check_vectors
+from rotina.gateway.lane import Lanes
+from rotina.gateway.ledger import CallLedger
+from rotina.gateway.retry import RetryPolicy
+from rotina.gateway.structured import Contract
+from rotina.settings import Settings
+
+EMBEDDING_BATCH = 32
+"""Texts a request: the most that every known server takes (TEI's default limit)."""
+
+
+class Gateway:
+    """Every model call goes through it.
+
+    Open it with `async with`; connections are made when first needed and kept alive. It belongs
+    to the event loop that opened it. `bound` gives a view that records calls for one run.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: CallLedger | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """Does no I/O. Without a ledger no call is recorded."""
+        self._lanes = Lanes(settings, ledger, retry or RetryPolicy())
+        self._origin = Origin(tenant=settings.tenant, run_id=None, node=None)
+
+    async def __aenter__(self) -> Self:
+        self._lanes.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._lanes.close()
+
+    def bound(self, *, run_id: UUID | None, tenant: str, node: str | None = None) -> "Gateway":
+        """The same gateway, recording its calls for this run; needs no `async with` of its own."""
+        view = copy.copy(self)
+        view._origin = Origin(tenant=tenant, run_id=run_id, node=node)  # noqa: SLF001 - its own
+        return view
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that opened the gateway. Raises `RuntimeError` when it is not open."""
+        return self._lanes.loop
+
+    @property
+    def ledger_failures(self) -> int:
+        """Calls whose row could not be written; each is in the log at level ERROR."""
+        return self._lanes.ledger_failures
+
+    def context(self, route: str = "smart") -> int:
+        """Tokens that prompt and answer may fill together on the route."""
+        return self._lanes.context(route)
+
+    async def chat(  # noqa: PLR0913 - a call's parameters, all but one by name
+        self,
+        messages: Sequence[Message],
+        *,
+        route: str = "smart",
+        schema: Mapping[str, Any] | None = None,
+        schema_name: str = "output",
+        max_tokens: int | None = None,
+        temperature: float | None = 0.0,
+        stop: Sequence[str] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+        tool_choice: str | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> ChatAnswer:
+        """One complete answer.
+
+        With `schema` (JSON Schema, Draft 2020-12) `data` is valid against it. `timeout` is in
+        seconds and bounds everything; without it the deployment's own begins once the call has a
+        slot. `temperature=None` leaves it to the server.
+
+        Raises a `ModelError` (`ModelOutputError` for an answer that is truncated, empty, refused,
+        filtered or against the schema), `SchemaError` for an unusable schema and `SettingsError`
+        for an unknown route.
+        """
+        contract = None if schema is None else Contract(schema)
+        lane = self._lanes.get(route)
+        request = lane.prepare(
+            ChatRequest(
+                messages=messages,
+                schema=schema,
+                schema_name=schema_name,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                stop=tuple(stop or ()),
+                tools=tuple(tools),
+                tool_choice=tool_choice,
+            )
+        )
+        async with Call("chat", lane, self._origin, timeout) as call:
+            reply = await call.tried(lambda: lane.provider.chat(request))
+            call.count(reply.usage, reply.model)
+            data = check_reply(reply, contract, lane)
+        return ChatAnswer(
+            text=reply.text,
+            data=data,
+            tool_calls=reply.tool_calls,
+            finish_reason=str(reply.finish_reason),
+            **call.facts(),
+        )
+
+    async def stream(  # noqa: PLR0913 - as in chat
+        self,
+        messages: Sequence[Message],
+        *,
+        route: str = "smart",
+        schema: Mapping[str, Any] | None = None,
+        schema_name: str = "output",
+        max_tokens: int | None = None,
+        temperature: float | None = 0.0,
+        stop: Sequence[str] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+        tool_choice: str | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[ChatChunk, None]:
+        """The answer in pieces; parameters and errors as in `chat`.
+
+        It is tried again only until the first piece has arrived. What makes an answer unusable is
+        raised after the last piece: until then nothing is proven. Leaving the loop early closes
+        the connection once the generator is closed (`contextlib.aclosing`).
+        """
+        contract = None if schema is None else Contract(schema)
+        lane = self._lanes.get(route)
+        request = lane.prepare(
+            ChatRequest(
+                messages=messages,
+                schema=schema,
+                schema_name=schema_name,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                stop=tuple(stop or ()),
+                tools=tuple(tools),
+                tool_choice=tool_choice,
+            )
+        )
+        whole = Assembly()
+        async with Call("chat", lane, self._origin, timeout) as call:
+            opened = await call.tried(lambda: open_stream(lane.provider, request))
+            async with contextlib.aclosing(call.rest(opened)) as chunks:
+                async for chunk in chunks:
+                    whole.add(chunk)
+                    yield chunk
+            reply = whole.reply()
+            call.count(reply.usage, reply.model)
+            check_reply(reply, contract, lane)
+
+    async def embed(
+        self, texts: Sequence[str], *, route: str = "embed", timeout: float | None = None
+    ) -> Embeddings:
+        """One vector a text, asked for in batches of `EMBEDDING_BATCH`, one after the other.
+
+        No text, no request. Errors as in `chat`; a batch that fails fails the call.
+        """
+        lane = self._lanes.get(route)
+        vectors: list[list[float]] = []
+        async with Call("embedding", lane, self._origin, timeout) as call:
+            for start in range(0, len(texts), EMBEDDING_BATCH):
+                batch = list(texts[start : start + EMBEDDING_BATCH])
+                reply = await call.tried(functools.partial(lane.provider.embed, batch))
+                call.count(reply.usage, reply.model)
+                vectors += reply.vectors
+                check_vectors(reply.vectors, len(batch), len(vectors[0]) if vectors else 0, lane)
+        return Embeddings(vectors=vectors, **call.facts())

@@ -1,0 +1,179 @@
+"""Lanes: what the calls to one deployment share, for as long as the gateway is open."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from rotina.errors import DatabaseError, SettingsError
+from rotina.gateway.answer import ChatRequest
+from rotina.gateway.http import Sessions
+from rotina.gateway.ledger import CallLedger, ModelCall
+from rotina.gateway.provider import Provider
+from rotina.gateway.retry import RetryPolicy
+from rotina.gateway.structured import with_schema_in_prompt
+from rotina.settings import Deployment, Settings
+
+log = logging.getLogger(__name__)
+
+
+class Records:
+    """Writes ledger rows; a row that cannot be written is loud, but costs nobody the answer."""
+
+    def __init__(self, ledger: CallLedger | None) -> None:
+        self.failures = 0
+        self._ledger = ledger
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def write(self, call: ModelCall, *, wait: bool) -> None:
+        """Write the row, in a task of its own: cancelling the caller does not lose it."""
+        if self._ledger is None:
+            return
+        task = asyncio.create_task(self._write(self._ledger, call))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        if wait:
+            await asyncio.shield(task)
+
+    async def flush(self) -> None:
+        """Wait for the rows that are being written."""
+        await asyncio.gather(*self._under_way)
+
+    async def _write(self, ledger: CallLedger, call: ModelCall) -> None:
+        try:
+            await ledger.record(call)
+        except DatabaseError as error:
+            # The answer is paid for, so it is not thrown away with its receipt. The log holds
+            # everything that the row would have held.
+            self.failures += 1
+            fields = call.model_dump(mode="json")
+            log.error("a model call was not recorded: %s", error, extra={"model_call": fields})  # noqa: TRY400
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A route's way to its deployment."""
+
+    route: str
+    name: str
+    deployment: Deployment
+    provider: Provider
+    slots: asyncio.Semaphore
+    retry: RetryPolicy
+    records: Records = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"deployment {self.name!r} (model {self.deployment.model!r})"
+
+    def prepare(self, request: ChatRequest) -> ChatRequest:
+        """The request as this deployment can take it."""
+        if request.schema is None or self.deployment.structured_output == "json_schema":
+            return request
+        messages = with_schema_in_prompt(request.messages, request.schema)
+        return replace(request, messages=messages, schema=None)
+
+
+class Lanes:
+    """The lanes of a gateway, made when first used."""
+
+    def __init__(self, settings: Settings, ledger: CallLedger | None, retry: RetryPolicy) -> None:
+        self._settings = settings
+        self._retry = retry
+        self._records = Records(ledger)
+        self._sessions = Sessions()
+        self._providers: dict[str, tuple[Provider, asyncio.Semaphore]] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that opened the lanes. Raises `RuntimeError` when they are closed."""
+        if self._loop is None:
+            raise RuntimeError("The gateway is not open: use it inside `async with Gateway(…)`")
+        return self._loop
+
+    @property
+    def ledger_failures(self) -> int:
+        """Rows that could not be written."""
+        return self._records.failures
+
+    def open(self) -> None:
+        """Bind to the running loop."""
+        if self._loop is not None:
+            raise RuntimeError("The gateway is open already: `bound()` views are not entered")
+        self._loop = asyncio.get_running_loop()
+
+    async def close(self) -> None:
+        """Wait for rows under way and close every connection."""
+        await self._records.flush()
+        for provider, _ in self._providers.values():
+            await provider.close()
+        await self._sessions.close()
+        self._providers.clear()
+        self._lanes.clear()
+        self._loop = None
+
+    def context(self, route: str) -> int:
+        """Tokens that prompt and answer may fill together on the route."""
+        return self._find(route)[1].context
+
+    def get(self, route: str) -> Lane:
+        """The lane that serves the route now.
+
+        Raises `SettingsError` for an unknown route and `RuntimeError` when the gateway is closed
+        or belongs to another event loop.
+        """
+        if self.loop is not asyncio.get_running_loop():
+            raise RuntimeError("The gateway was opened by another event loop: open one in this")
+        lane = self._lanes.get(route)
+        if lane is None:
+            lane = self._lanes[route] = self._make(route)
+        return lane
+
+    def _find(self, route: str) -> tuple[str, Deployment]:
+        if route not in self._settings.routes:
+            known = ", ".join(sorted(self._settings.routes))
+            raise SettingsError(
+                f"No route {route!r}. Known routes: {known}; add [tool.rotina.routes.{route}]"
+                if known
+                else f"No route {route!r}: no model is configured. Set OPENAI_BASE_URL and "
+                "ROTINA_MODEL, or start the embedded model with `rotina up`"
+            )
+        name = self._settings.routes[route].deployments[0]
+        return name, self._settings.deployments[name]
+
+    def _make(self, route: str) -> Lane:
+        name, deployment = self._find(route)
+        if name not in self._providers:
+            provider = _open_provider(name, deployment, self._sessions)
+            self._providers[name] = (provider, asyncio.Semaphore(deployment.concurrency))
+        provider, slots = self._providers[name]
+        return Lane(route, name, deployment, provider, slots, self._retry, self._records)
+
+
+def _open_openai(name: str, deployment: Deployment, sessions: Sessions) -> Provider:
+    from rotina.gateway.openai_wire import OpenAIWire  # noqa: PLC0415 - one provider needs it
+
+    return OpenAIWire(name, deployment, sessions)
+
+
+def _open_anthropic(name: str, deployment: Deployment, sessions: Sessions) -> Provider:  # noqa: ARG001 - its client has its own
+    from rotina.gateway.anthropic_provider import AnthropicProvider  # noqa: PLC0415 - an extra
+
+    return AnthropicProvider(name, deployment)
+
+
+_OPENERS: dict[str, Callable[[str, Deployment, Sessions], Provider]] = {
+    "openai": _open_openai,
+    "anthropic": _open_anthropic,
+}
+
+
+def _open_provider(name: str, deployment: Deployment, sessions: Sessions) -> Provider:
+    opener = _OPENERS.get(deployment.provider)
+    if opener is None:
+        raise SettingsError(
+            f"deployments.{name}.provider is {deployment.provider!r}, which has no adapter: use "
+            f"one of {', '.join(_OPENERS)}; many services offer an OpenAI-compatible endpoint"
+        )
+    return opener(name, deployment, sessions)
