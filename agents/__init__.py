@@ -1,0 +1,1 @@
+"""Business agents of this project."""

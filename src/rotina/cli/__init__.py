@@ -1,0 +1,56 @@
+"""The `rotina` command. Each group of commands is a module, imported only when it is called."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from rotina.errors import RotinaError
+
+COMMANDS = {
+    "up": ("rotina.cli.embedded", "Start everything this project needs, embedded where not set."),
+    "down": ("rotina.cli.embedded", "Stop what `rotina up` started."),
+    "doctor": ("rotina.cli.embedded", "Check each part and print a remedy for each failure."),
+    "migrate": ("rotina.cli.database", "Apply the database migrations that are missing."),
+    "run": ("rotina.cli.runs", "Run a workflow over files or JSON and wait for the results."),
+    "runs": ("rotina.cli.runs", "List runs."),
+    "show": ("rotina.cli.runs", "Show one run: timeline, fields, quotes, tokens, cost."),
+    "worker": ("rotina.cli.worker", "Start a Celery worker: io or cpu."),
+    "beat": ("rotina.cli.worker", "Start the scheduler that sweeps for forgotten runs."),
+    "new": ("rotina.cli.new", "Create a project from the scaffold."),
+}
+
+
+class LazyGroup(click.Group):
+    """Lists commands from `COMMANDS` without importing their modules."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rotina")
+def cli() -> None:
+    """Durable workflow-automation agents."""
+
+
+def main(arguments: list[str] | None = None, **extra: Any) -> None:
+    """Entry point: a `RotinaError` is printed as one line and ends with status 1."""
+    try:
+        cli.main(args=arguments, **extra)
+    except RotinaError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,118 @@
+"""The Celery app of a deployment.
+
+A message carries a run's id and nothing else: it is a hint to look at PostgreSQL. So it may be
+lost (the sweeper sends another), doubled or late (there is nothing to claim), and tasks are
+acknowledged early and never retried by Celery.
+"""
+
+import logging
+from typing import Any
+from uuid import UUID
+
+from celery import Celery, bootsteps, signals
+
+from rotina.runs import Hint
+from rotina.settings import Settings
+from rotina.worker.broker import check_broker
+from rotina.worker.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+DRIVE = "rotina.drive"
+SWEEP = "rotina.sweep"
+SWEEP_SECONDS = 2.0
+PUBLISH_RETRIES = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.3}
+
+
+def create_app(settings: Settings) -> Celery:
+    """The Celery app with Rotina's tasks, queues `io` and `cpu`, and the sweep on beat.
+
+    Connects to nothing. Raises `SettingsError` when no broker is set.
+    """
+    app = Celery("rotina", broker=settings.require_redis_url(), set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_default_queue="io",
+        task_create_missing_queues=True,
+        task_acks_late=False,
+        # An io worker claims what it has a thread for; the rest stays in Redis for others.
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"visibility_timeout": 60, "socket_keepalive": True},
+        timezone="UTC",
+        beat_schedule={
+            "sweep": {
+                "task": SWEEP,
+                "schedule": SWEEP_SECONDS,
+                # A sweep that waited in the queue is pointless: the next one is there already.
+                "options": {"expires": SWEEP_SECONDS * 2, "queue": "io"},
+            }
+        },
+    )
+    runtime = Runtime(settings)
+    _add_tasks(app, runtime)
+    _bind_lifetime(app, runtime, settings)
+    return app
+
+
+def send_hint(app: Celery, hint: Hint) -> bool:
+    """Tell a queue about a run; False (and a log line) when the broker does not take it.
+
+    The run is safe either way: it is committed, and the sweeper sends the hint again.
+    """
+    try:
+        app.send_task(
+            DRIVE,
+            args=[str(hint.run_id)],
+            queue=hint.queue,
+            retry=True,
+            retry_policy=PUBLISH_RETRIES,
+        )
+    except app.connection_for_write().recoverable_connection_errors as error:
+        logger.warning("no hint for run %s (%s): the sweeper will send it", hint.run_id, error)
+        return False
+    return True
+
+
+def _add_tasks(app: Celery, runtime: Runtime) -> None:
+    @app.task(name=DRIVE)  # type: ignore[untyped-decorator]
+    def drive(run_id: str) -> None:
+        runtime.drive(UUID(run_id))
+
+    @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
+    def sweep() -> None:
+        found = runtime.sweep()
+        if found.requeued or found.failed:
+            logger.warning("sweep: %d runs requeued, %d failed", found.requeued, found.failed)
+        for hint in found.hints:
+            send_hint(app, hint)
+
+
+def _bind_lifetime(app: Celery, runtime: Runtime, settings: Settings) -> None:
+    """Check the broker before consuming, drain on SIGTERM, close at the end."""
+
+    def drain(**_: Any) -> None:
+        runtime.drain()
+
+    def close(**_: Any) -> None:
+        runtime.close()
+
+    class RotinaStep(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Made before the pool forks or takes tasks; an exception here ends the worker."""
+
+        def __init__(self, worker: Any, **options: Any) -> None:
+            super().__init__(worker, **options)
+            signals.worker_shutting_down.connect(drain, weak=False)
+            signals.worker_shutdown.connect(close, weak=False)
+            signals.worker_process_shutdown.connect(close, weak=False)
+
+        def start(self, worker: Any) -> None:
+            check_broker(settings.require_redis_url())
+            if "prefork" not in worker.pool_cls.__module__:
+                runtime.open()
+
+    app.steps["worker"].add(RotinaStep)

@@ -1,0 +1,154 @@
+"""One event loop a process: every run of a worker process is a coroutine on it.
+
+Celery's threads pool hands each task to `Runtime`, which runs it on the loop's own thread and
+lets the task's thread wait. Model calls wait on the network, so hundreds of runs share one loop,
+one HTTP session and one small connection pool.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from rotina.database import Pool, open_pool
+from rotina.gateway import Gateway, PostgresLedger
+from rotina.graphs.context import Context
+from rotina.knowledge.loading import Limits
+from rotina.runs import (
+    Driver,
+    Effects,
+    Fence,
+    Outcome,
+    Registry,
+    Run,
+    RunStore,
+    Sweep,
+    WorkerLease,
+    sweep,
+)
+from rotina.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Resources:
+    pool: Pool
+    driver: Driver
+
+
+class Runtime:
+    """The loop and the shared resources of one worker process; opened at the first use.
+
+    It must not be opened before a prefork pool forks: threads and sockets do not survive a fork.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._resources: _Resources | None = None
+        self._stack = contextlib.AsyncExitStack()
+
+    def drive(self, run_id: UUID) -> Outcome:
+        """Drive a run; blocks the calling thread until it ended or stopped."""
+        return self._call(lambda resources: resources.driver.drive(run_id))
+
+    def sweep(self) -> Sweep:
+        """One sweep of the ledger."""
+        return self._call(lambda resources: sweep(resources.pool))
+
+    def open(self) -> None:
+        """Start the loop and open pool, lease and gateway.
+
+        Raises `SettingsError` or `DatabaseError`; then nothing stays open.
+        """
+        with self._lock:
+            if self._resources is not None:
+                return
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._loop.run_forever, name="rotina-loop", daemon=True
+            )
+            self._thread.start()
+            try:
+                self._resources = self._submit(self._open()).result()
+            except BaseException:
+                self._stop_loop()
+                raise
+
+    def drain(self) -> None:
+        """Let every run stop after its current step; they go back to the queue."""
+        resources, loop = self._resources, self._loop
+        if resources is not None and loop is not None:
+            loop.call_soon_threadsafe(resources.driver.drain)
+
+    def close(self) -> None:
+        """Close what `open` opened; safe to call twice, or without `open`."""
+        with self._lock:
+            if self._resources is None:
+                return
+            self._resources = None
+            try:
+                self._submit(self._stack.aclose()).result()
+            finally:
+                self._stop_loop()
+
+    def _call(self, work: Callable[[_Resources], Coroutine[Any, Any, T]]) -> T:
+        self.open()
+        assert self._resources is not None
+        future = self._submit(work(self._resources))
+        return future.result()
+
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> "asyncio.Future[T] | Any":
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def _stop_loop(self) -> None:
+        assert self._loop is not None
+        assert self._thread is not None
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._loop = self._thread = None
+
+    async def _open(self) -> _Resources:
+        settings = self._settings
+        stack = contextlib.AsyncExitStack()
+        async with stack:
+            registry = Registry.load(settings.workflows)
+            pool = await stack.enter_async_context(
+                open_pool(settings.require_database_url(), size=settings.pool_size)
+            )
+            gateway = await stack.enter_async_context(Gateway(settings, PostgresLedger(pool)))
+            lease = await stack.enter_async_context(
+                WorkerLease(pool, settings.lease_seconds).held()
+            )
+            driver = Driver(
+                pool, registry, lease, self._context(pool, gateway), redact=settings.redact
+            )
+            self._stack = stack.pop_all()
+        return _Resources(pool, driver)
+
+    def _context(self, pool: Pool, gateway: Gateway) -> Callable[[Run, Fence], Context]:
+        limits = Limits.from_settings(self._settings)
+
+        def build(run: Run, fence: Fence) -> Context:
+            store = RunStore(pool, tenant=run.tenant)
+            return Context(
+                run_id=run.id,
+                tenant=run.tenant,
+                gateway=gateway,
+                effects=Effects(fence),
+                read_file=store.file,
+                limits=limits,
+            )
+
+        return build

@@ -1,0 +1,1 @@
+"""This deployment: Celery app, queues and beat schedule."""

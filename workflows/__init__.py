@@ -1,0 +1,1 @@
+"""Business processes of this project."""
