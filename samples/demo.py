@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
-from rich.console import Console
-
-from rotina.cli.tables import extraction_of, print_run
-from rotina.runs import ModelCallRow, Run, Upload
+from rotina.cli.tables import console, extraction_of, print_run
+from rotina.embedded.lock import holder
+from rotina.runs import TERMINAL, ModelCallRow, Run, Upload
 from rotina.settings import load_settings
 from rotina.worker import Client
 
@@ -27,7 +26,6 @@ DOCUMENTS = PROJECT / "samples" / "documents"
 SHOWN = ("invoice-harbor-lights.pdf", "nota-fiscal-padaria.pdf", "pedido-de-compra.eml")
 DEADLINE = 900.0
 
-console = Console()
 started = time.monotonic()
 
 
@@ -52,7 +50,9 @@ async def demonstrate(paths: Sequence[Path]) -> bool:
             print_run(run, title=accepted[run.id].name)
             _print_spent(run, calls)
             runs.append(run)
-        _summarise(runs)
+        timelines = [await client.store.events(run.id) for run in runs]
+        ends = sum(event.kind in TERMINAL for events in timelines for event in events)
+        _summarise(runs, ends)
     return all(run.state == "succeeded" for run in runs)
 
 
@@ -89,14 +89,14 @@ def _print_spent(run: Run, calls: Sequence[ModelCallRow]) -> None:
     say(f"{status}: {run.seconds or 0:.1f} s, {tokens} tokens, {run.attempts} attempt(s)")
 
 
-def _summarise(runs: Sequence[Run]) -> None:
+def _summarise(runs: Sequence[Run], ends: int) -> None:
     fields = [field for run in runs if (found := extraction_of(run)) for field in found.fields]
     proven = sum(field.proven for field in fields)
     good = sum(run.state == "succeeded" for run in runs)
     console.rule()
     say(
-        f"[bold]{good} of {len(runs)} documents read, {proven} of {len(fields)} values proven, "
-        f"each run ended once, though its worker was killed[/]"
+        f"[bold]{good} of {len(runs)} documents read, {proven} of {len(fields)} values proven; "
+        f"{ends} ends of {len(runs)} runs, though their worker was killed[/]"
     )
     say("look closer with `rotina up`, `rotina runs` and `rotina show RUN`")
 
@@ -108,14 +108,24 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the services running")
     options = parser.parse_args()
     paths = options.files or [DOCUMENTS / name for name in SHOWN]
-    rotina = [sys.executable, "-m", "rotina"]
-    say("starting PostgreSQL, Valkey, the models, workers and beat …")
-    subprocess.run([*rotina, "up", "--detach"], check=True, cwd=PROJECT)
+    running = holder(load_settings(PROJECT).data_path)
+    if running is not None:
+        say(f"using what runs already (process {running})")
+    else:
+        say("starting PostgreSQL, Valkey, the models, workers and beat …")
+        if _rotina("up", "--detach") != 0:
+            return 1
     try:
         return 0 if asyncio.run(demonstrate(paths)) else 1
     finally:
-        if not options.keep:
-            subprocess.run([*rotina, "down"], check=True, cwd=PROJECT)
+        if running is None and not options.keep:
+            _rotina("down")
+
+
+def _rotina(*arguments: str) -> int:
+    return subprocess.run(
+        [sys.executable, "-m", "rotina", *arguments], cwd=PROJECT, check=False
+    ).returncode
 
 
 if __name__ == "__main__":

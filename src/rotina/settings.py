@@ -271,11 +271,13 @@ def _conventional(environment: Mapping[str, str]) -> dict[str, str]:
             found[field] = environment[variable]
         elif path:
             try:
-                found[field] = Path(path).read_text(encoding="utf-8").strip()
+                value = Path(path).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsError(
                     f"{variable}_FILE names {path}, which cannot be read: {type(error).__name__}"
                 ) from None
+            if value:  # an empty secret is one that is not used
+                found[field] = value
     return found
 
 

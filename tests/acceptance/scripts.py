@@ -10,7 +10,8 @@ def document(index: int) -> str:
     """An invoice as text; every number in it depends on `index`."""
     price, quantity = 10 + index, index + 1
     return (
-        f"Supplier: Acme {index} Ltd.\nInvoice No. INV-{index:04d}\nDate: 2025-03-{index + 1:02d}\n"
+        f"Supplier: Acme {index} Ltd.\nInvoice No. INV-{index:04d}\n"
+        f"Date: 2025-03-{index % 28 + 1:02d}\n"
         f"Buyer: Shop {index}\nCurrency: EUR\n\n"
         f"Item           Qty   Price    Amount\n"
         f"Gadget type {index}  {quantity}  {price}.50  {quantity * (price + 0.5):.2f}\n"

@@ -18,6 +18,7 @@ from rotina.errors import (
     ModelRequestError,
     ModelServerError,
     ModelTimeoutError,
+    ModelTruncatedError,
     ModelUnreachableError,
     SettingsError,
 )
@@ -150,7 +151,7 @@ FAILURES: list[tuple[Answer, type[ModelError], int]] = [
         1,
     ),
     (echo_authorization(401), ModelAuthError, 1),
-    (reply(text("The total"), stop_reason="max_tokens"), ModelOutputError, 1),
+    (reply(text("The total"), stop_reason="max_tokens"), ModelTruncatedError, 1),
     (reply(text("I can't"), stop_reason="refusal"), ModelOutputError, 1),
     (reply(), ModelOutputError, 1),
 ]

@@ -14,6 +14,7 @@ from rotina.errors import (
     ModelOutputError,
     ModelServerError,
     ModelTimeoutError,
+    ModelTruncatedError,
     ModelUnreachableError,
 )
 from rotina.gateway import Gateway, MemoryLedger, RetryPolicy
@@ -105,7 +106,7 @@ async def test_before_the_first_piece_it_is_tried_again(
         (events(piece("a"), piece("b"), drop=True), ModelUnreachableError),
         (events(piece("a")), ModelOutputError),
         (events(piece("a"), DONE), ModelOutputError),
-        (events(piece("a"), piece("", "length"), DONE), ModelOutputError),
+        (events(piece("a"), piece("", "length"), DONE), ModelTruncatedError),
         (events(piece("a"), piece("", "content_filter"), DONE), ModelOutputError),
         (events(piece("", "stop"), DONE), ModelOutputError),
         (events(DONE), ModelOutputError),

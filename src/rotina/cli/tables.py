@@ -1,5 +1,6 @@
 """Tables for people: runs, extracted fields with their proofs, timelines, model calls."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,10 @@ from rich.table import Table
 from rotina.graphs.extraction import ExtractionResult
 from rotina.runs import ModelCallRow, Run, RunEvent, RunSummary
 
-console = Console(soft_wrap=False)
+WIDTH = 140
+"""Columns where the output is no terminal."""
+
+console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def print_runs(runs: Sequence[RunSummary]) -> None:

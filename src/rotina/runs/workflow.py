@@ -2,9 +2,11 @@
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Self
 
@@ -77,11 +79,14 @@ class Registry(Mapping[str, Workflow]):
                 raise SettingsError(f"Two workflows are named {workflow.name!r}: rename one")
 
     @classmethod
-    def load(cls, packages: Iterable[str]) -> Self:
+    def load(cls, packages: Iterable[str], project: Path | None = None) -> Self:
         """Import the packages and their direct modules; collect their `Workflow` attributes.
 
+        The `project`'s folder is made importable, as Celery does with the working directory.
         Raises `SettingsError` when a package named in the settings cannot be imported.
         """
+        if project is not None and str(project) not in sys.path:
+            sys.path.insert(0, str(project))
         found: dict[int, Workflow] = {}
         for package in packages:
             for module in _modules(package):

@@ -38,7 +38,7 @@ class Client:
                 max_file_bytes=settings.max_file_bytes,
             )
             try:
-                yield cls(store, Registry.load(settings.workflows), app)
+                yield cls(store, Registry.load(settings.workflows, settings.project_dir), app)
             finally:
                 app.close()
 

@@ -123,7 +123,7 @@ class Runtime:
         settings = self._settings
         stack = contextlib.AsyncExitStack()
         async with stack:
-            registry = Registry.load(settings.workflows)
+            registry = Registry.load(settings.workflows, settings.project_dir)
             pool = await stack.enter_async_context(
                 open_pool(settings.require_database_url(), size=settings.pool_size)
             )

@@ -1,0 +1,1 @@
+"""The embedded default: PostgreSQL, Valkey and two small models from wheels, one supervisor."""
