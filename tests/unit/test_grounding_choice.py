@@ -176,3 +176,16 @@ def test_many_places_still_find_the_row() -> None:
     }
     found = places(value, "\n".join(rows))
     assert [line for line, _, _ in found.values()] == [3] * 3 + [250] * 3 + [499] * 3
+
+
+def test_a_slight_number_far_from_its_item_proves_nothing() -> None:
+    text = "Boxes 1\n" + "\n" * 6 + "Blue lantern  12  4.50\nRed lantern  6  4.50\n"
+    lines = [
+        {"name": "Blue lantern", "quantity": 1},
+        {"name": "Red lantern", "quantity": 6},
+    ]
+    found = {field.path: field.evidence for field in ground({"lines": lines}, text)}
+    assert found["/lines/0/quantity"] is None
+    near = found["/lines/1/quantity"]
+    assert near is not None
+    assert text[near.start - 13 : near.start] == "Red lantern  "

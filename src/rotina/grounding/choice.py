@@ -20,6 +20,11 @@ _NEIGHBOURS = 4
 _FREQUENT = 100
 """A label word that stands more often than this tells candidates apart no longer."""
 
+_SLIGHT = 2
+"""A number of so few digits stands almost anywhere in a business document …"""
+_ITEM_LINES = 4
+"""… so for an array item it proves nothing further than this many lines from its siblings."""
+
 Key = tuple[float, ...]
 
 
@@ -69,8 +74,9 @@ class Chooser:
         chosen: list[Candidate | None] = [None] * len(leaves)
         for task in sorted(self._tasks(leaves), key=_ambiguity):
             best = self._best(task)
-            chosen[task.order] = best
-            self._settle(task, best)
+            if not self._strays(task, best):
+                chosen[task.order] = best
+                self._settle(task, best)
         return chosen
 
     def _tasks(self, leaves: list[Leaf]) -> Iterator[_Task]:
@@ -98,6 +104,17 @@ class Chooser:
         if previous is not None:
             return min(options, key=lambda each: self._after(each, previous))
         return min(options, key=lambda each: self._labelled(task, each, own))
+
+    def _strays(self, task: _Task, best: Candidate) -> bool:
+        """Whether a slight number of an array item was found only far from the item."""
+        text = str(task.leaf.value)
+        digits = sum(character.isdigit() for character in text)
+        in_array = any(isinstance(token, int) for token in task.leaf.tokens)
+        if not in_array or not 0 < digits <= _SLIGHT or any(map(str.isalpha, text)):
+            return False
+        prefixes = _objects(task.leaf.tokens)
+        own = next((self._anchors[each] for each in prefixes if each in self._anchors), None)
+        return own is not None and self._lines_between(best, own) > _ITEM_LINES
 
     def _beside(self, task: _Task, each: Candidate, anchors: _Anchors) -> Key:
         return (
