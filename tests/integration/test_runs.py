@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
@@ -242,8 +243,7 @@ async def test_a_zombie_writes_nothing_and_the_next_worker_resumes(
 
 async def test_a_lost_fence_refuses_every_write(store: RunStore, pool: Pool) -> None:
     accepted = await store.accept(ARITHMETIC, {"number": 1})
-    async with WorkerLease(pool, 60).held() as lease:
-        claimed = await lease.claim(accepted.id)
+    async with WorkerLease(pool, 60).held() as lease, lease.claimed(accepted.id) as claimed:
         assert claimed is not None
         _, fence = claimed
     await sweep(pool)
@@ -266,8 +266,8 @@ async def test_a_lost_fence_refuses_every_write(store: RunStore, pool: Pool) -> 
 async def test_a_run_that_kills_its_workers_ends_failed(store: RunStore, pool: Pool) -> None:
     accepted = await store.accept(ARITHMETIC, {"number": 1})
     for _ in range(3):
-        async with WorkerLease(pool, 60).held() as lease:
-            assert await lease.claim(accepted.id) is not None
+        async with WorkerLease(pool, 60).held() as lease, lease.claimed(accepted.id) as claimed:
+            assert claimed is not None
         await sweep(pool)
     run = await store.get(accepted.id)
     assert run.state == "failed"
@@ -400,3 +400,59 @@ async def test_sweepers_do_not_wait_for_each_other(pool: Pool) -> None:
     async with pool.connection() as connection, connection.transaction():
         await connection.execute("select pg_advisory_xact_lock(hashtext('rotina.sweep'))")
         assert await asyncio.wait_for(sweep(pool), 5) == await sweep(pool)
+
+
+async def test_a_run_whose_end_cannot_be_written_is_driven_again(
+    store: RunStore, pool: Pool, probe: Probe
+) -> None:
+    """The database fails between the last node and the terminal state, and comes back."""
+    accepted = await store.accept(ARITHMETIC, {"number": 20})
+
+    async def rename(table: str, name: str) -> None:
+        async with pool.connection() as connection:
+            await connection.execute(f"alter table rotina.{table} rename to {name}".encode())
+
+    probe.hooks["last"] = lambda: rename("run_event", "gone")
+    async with WorkerLease(pool, lease_seconds=1.2).held() as lease:
+        driver = make_driver(pool, lease, probe)
+        with pytest.raises(psycopg.Error):
+            await driver.drive(accepted.id)
+        assert (await store.get(accepted.id)).state == "running", "it hangs, for now"
+        probe.hooks.clear()
+        await rename("gone", "run_event")
+        async with asyncio.timeout(10):
+            while (await store.get(accepted.id)).state == "running":
+                await asyncio.sleep(0.05)
+        assert await driver.drive(accepted.id) == "succeeded"
+    assert (await store.get(accepted.id)).result == {"number": 42}
+    assert "orphaned" in await kinds(store, accepted.id)
+
+
+async def test_a_result_that_postgresql_cannot_hold_fails_the_run(
+    store: RunStore, pool: Pool
+) -> None:
+    class Text(BaseModel):
+        text: str
+
+    class TextState(TypedDict, total=False):
+        number: int
+        text: str
+
+    async def answer(_: TextState) -> TextState:
+        return {"text": "a\x00b"}
+
+    def build_text() -> StateGraph[TextState, None]:
+        graph = StateGraph(TextState)
+        graph.add_node("answer", answer)
+        graph.add_edge(START, "answer")
+        graph.add_edge("answer", END)
+        return graph
+
+    workflow = Workflow(name="text", input=Number, output=Text, build=build_text)
+    accepted = await store.accept(workflow, {"number": 1})
+    async with WorkerLease(pool, 60).held() as lease:
+        driver = Driver(pool, Registry([workflow]), lease, lambda *_: None)
+        assert await driver.drive(accepted.id) == "failed"
+    run = await store.get(accepted.id)
+    assert run.error is not None
+    assert run.error["type"] == "UntranslatableCharacter"

@@ -49,23 +49,23 @@ class Driver:
     async def drive(self, run_id: UUID) -> Outcome:
         """Claim the run and drive it to its end, or to where it has to stop.
 
-        Raises nothing for what happens inside a run; a database that is down is raised, and the
-        sweeper finds the run again.
+        Raises nothing for what happens inside a run. A database that is down when the end is to
+        be written is raised; the lease's next beat then hands the run back to the queue.
         """
         if self._draining:
             return "nothing"  # still queued: the sweeper hints again
-        claimed = await self.lease.claim(run_id)
-        if claimed is None:
-            return "nothing"
-        run, fence = claimed
-        control = self._active[run.id] = RunControl()
-        try:
-            return await self._attempt(run, fence, control)
-        except LeaseLostError:
-            logger.warning("run %s was taken over by another worker", run.id)
-            return "lost"
-        finally:
-            del self._active[run.id]
+        async with self.lease.claimed(run_id) as claimed:
+            if claimed is None:
+                return "nothing"
+            run, fence = claimed
+            control = self._active[run.id] = RunControl()
+            try:
+                return await self._attempt(run, fence, control)
+            except LeaseLostError:
+                logger.warning("run %s was taken over by another worker", run.id)
+                return "lost"
+            finally:
+                del self._active[run.id]
 
     def drain(self) -> None:
         """Ask every run under way to stop after its current step; claim nothing more."""
@@ -78,7 +78,7 @@ class Driver:
         try:
             workflow = self.registry[run.workflow]
             state = await self._stream(workflow, run, fence, control, node)
-            result = _output(workflow, state)
+            await fence.finish("succeeded", result=_output(workflow, state), error=None)
         except (GraphDrained, asyncio.CancelledError) as stop:
             await fence.release(kind="drained", refund=True)
             if isinstance(stop, asyncio.CancelledError):
@@ -88,7 +88,6 @@ class Driver:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a node raises, the run must end
             return await self._end_attempt(run, fence, error, node.name)
-        await fence.finish("succeeded", result=result, error=None)
         return "succeeded"
 
     async def _stream(

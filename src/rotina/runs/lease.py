@@ -111,6 +111,7 @@ class WorkerLease:
     lease_seconds: float
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     id: UUID = field(default_factory=uuid7)
+    _driving: set[UUID] = field(default_factory=set)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator["WorkerLease"]:
@@ -124,11 +125,24 @@ class WorkerLease:
             await asyncio.gather(beating, return_exceptions=True)
             await self._execute("remove_worker")
 
-    async def claim(self, run_id: UUID) -> tuple[Run, Fence] | None:
-        """Take the lease on a queued run, or None when there is nothing to do.
+    @asynccontextmanager
+    async def claimed(self, run_id: UUID) -> AsyncIterator[tuple[Run, Fence] | None]:
+        """Take the lease on a queued run for the length of the block; None: nothing to do.
 
-        None means: another worker has it, it ended, it is not due, or it never was.
+        None means: it is driven already, it ended, it is not due, or it never was. The block ends
+        the run or releases it; where it cannot, the next beat hands the run back to the queue.
         """
+        if run_id in self._driving:
+            yield None
+            return
+        # Before the claim: its answer may be lost on the way, and the beat must find it.
+        self._driving.add(run_id)
+        try:
+            yield await self._claim(run_id)
+        finally:
+            self._driving.discard(run_id)
+
+    async def _claim(self, run_id: UUID) -> tuple[Run, Fence] | None:
         async with self.pool.connection() as connection, connection.transaction():
             cursor = await connection.execute(
                 load_queries("rotina.runs")["claim_run"], {"id": run_id, "worker_id": self.id}
@@ -145,7 +159,8 @@ class WorkerLease:
             await asyncio.sleep(self.lease_seconds / 4)
             try:
                 await self._beat()
-            except (psycopg.OperationalError, PoolTimeout) as error:
+                await self._execute("requeue_orphans")
+            except (psycopg.Error, PoolTimeout) as error:
                 # Not fatal: without a beat the runs go to another worker, and the fence holds.
                 logger.warning("lease of worker %s not renewed: %s", self.name, error)
 
@@ -153,7 +168,12 @@ class WorkerLease:
         await self._execute("beat_worker")
 
     async def _execute(self, name: str) -> None:
-        values = {"id": self.id, "name": self.name, "lease_seconds": self.lease_seconds}
+        values = {
+            "id": self.id,
+            "name": self.name,
+            "lease_seconds": self.lease_seconds,
+            "driving": list(self._driving),
+        }
         async with self.pool.connection() as connection:
             await connection.execute(load_queries("rotina.runs")[name], values)
 

@@ -107,6 +107,19 @@ set state = 'queued', worker_id = null, lease_token = null, hinted_at = null,
 where id = %(run_id)s and lease_token = %(token)s and state = 'running'
 returning id;
 
+-- name: requeue_orphans
+-- Runs that this live worker claimed but does not drive: the database went away in the middle of
+-- the claim or of the last write. Without this they would stay `running` for ever.
+with moved as (
+    update rotina.run
+    set state = 'queued', worker_id = null, lease_token = null, hinted_at = null,
+        available_at = now()
+    where worker_id = %(id)s and state = 'running' and id <> all(%(driving)s)
+    returning id, attempts
+)
+insert into rotina.run_event (run_id, kind, data)
+select id, 'orphaned', jsonb_build_object('attempt', attempts) from moved;
+
 -- name: lock_sweep
 -- One sweep at a time in the whole deployment; the others have nothing to do.
 select pg_try_advisory_xact_lock(hashtext('rotina.sweep')) as locked;
