@@ -438,7 +438,7 @@ async def test_a_result_that_postgresql_cannot_hold_fails_the_run(
         number: int
         text: str
 
-    async def answer(_: TextState) -> TextState:
+    async def answer(state: TextState) -> TextState:
         return {"text": "a\x00b"}
 
     def build_text() -> StateGraph[TextState, None]:
