@@ -456,3 +456,24 @@ async def test_a_result_that_postgresql_cannot_hold_fails_the_run(
     run = await store.get(accepted.id)
     assert run.error is not None
     assert run.error["type"] == "UntranslatableCharacter"
+
+
+async def test_no_connection_is_held_while_nodes_wait(
+    store: RunStore, driver: Driver, pool: Pool, probe: Probe
+) -> None:
+    """More waiting runs than the pool has connections, and every connection is free."""
+    waiting, go_on = asyncio.Barrier(21), asyncio.Event()
+
+    async def ask_a_model() -> None:
+        await waiting.wait()
+        await go_on.wait()
+
+    probe.hooks["double"] = ask_a_model
+    accepted = [await store.accept(ARITHMETIC, {"number": 20}) for _ in range(20)]
+    driving = [asyncio.create_task(driver.drive(one.id)) for one in accepted]
+    async with asyncio.timeout(30):
+        await waiting.wait()
+        statistics = pool.get_stats()
+        assert statistics["pool_available"] == statistics["pool_size"] <= 5
+        go_on.set()
+        assert await asyncio.gather(*driving) == ["succeeded"] * 20
