@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ async def demonstrate(paths: Sequence[Path]) -> bool:
             run = await client.start("invoice_intake", {}, upload=Upload(path.name, _read(path)))
             accepted[run.id] = path
             say(f"accepted [bold]{path.name}[/] as run {run.id}")
-        await _kill_the_worker(client, list(accepted))
+        killed = await _kill_the_worker(client, list(accepted))
         waiting = [asyncio.create_task(_finished(client, run_id)) for run_id in accepted]
         runs = []
         for done in asyncio.as_completed(waiting):
@@ -52,7 +53,7 @@ async def demonstrate(paths: Sequence[Path]) -> bool:
             runs.append(run)
         timelines = [await client.store.events(run.id) for run in runs]
         ends = sum(event.kind in TERMINAL for events in timelines for event in events)
-        _summarise(runs, ends)
+        _summarise(runs, ends, killed=killed)
     return all(run.state == "succeeded" for run in runs)
 
 
@@ -60,8 +61,11 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-async def _kill_the_worker(client: Client, run_ids: list[UUID]) -> None:
-    """Wait until a worker asks the model for the first document, then kill -9 its process."""
+async def _kill_the_worker(client: Client, run_ids: list[UUID]) -> bool:
+    """Wait until a worker asks the model for the first document, then kill -9 its process.
+
+    Only a worker of this machine is killed; False when there was none to kill.
+    """
     say("waiting for a worker to be in the middle of it …")
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
@@ -71,11 +75,17 @@ async def _kill_the_worker(client: Client, run_ids: list[UUID]) -> None:
             nodes = {event.data.get("node") for event in events if event.kind == "node"}
             if starts and "split" in nodes:
                 await asyncio.sleep(1.0)
-                pid = int(str(starts[-1].data["worker"]).rpartition(":")[2])
-                os.kill(pid, signal.SIGKILL)
+                host, _, pid = str(starts[-1].data["worker"]).rpartition(":")
+                if host != socket.gethostname():
+                    say(f"the worker is on {host}, not here: it is left alone")
+                    return False
+                if (await client.store.get(run_id)).state != "running":
+                    return False
+                os.kill(int(pid), signal.SIGKILL)
                 say(f"[red]kill -9 {pid}[/]: the worker is gone in the middle of a model call")
-                return
+                return True
         await asyncio.sleep(0.1)
+    return False
 
 
 async def _finished(client: Client, run_id: UUID) -> tuple[Run, list[ModelCallRow]]:
@@ -89,14 +99,14 @@ def _print_spent(run: Run, calls: Sequence[ModelCallRow]) -> None:
     say(f"{status}: {run.seconds or 0:.1f} s, {tokens} tokens, {run.attempts} attempt(s)")
 
 
-def _summarise(runs: Sequence[Run], ends: int) -> None:
+def _summarise(runs: Sequence[Run], ends: int, *, killed: bool) -> None:
     fields = [field for run in runs if (found := extraction_of(run)) for field in found.fields]
     proven = sum(field.proven for field in fields)
     good = sum(run.state == "succeeded" for run in runs)
     console.rule()
     say(
         f"[bold]{good} of {len(runs)} documents read, {proven} of {len(fields)} values proven; "
-        f"{ends} ends of {len(runs)} runs, though their worker was killed[/]"
+        f"{ends} ends of {len(runs)} runs{', though their worker was killed' if killed else ''}[/]"
     )
     say("look closer with `rotina up`, `rotina runs` and `rotina show RUN`")
 

@@ -8,12 +8,14 @@ An environment variable wins over a file, and both win over what a running `roti
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+import pydantic_settings
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -31,17 +33,23 @@ SERVICES_FILE = "services.json"
 OPENAI_URL = "https://api.openai.com/v1"
 
 
+_BAD_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+
+
 def _url(*schemes: str) -> AfterValidator:
     def check(value: SecretStr) -> SecretStr:
         try:
             parts = urlsplit(value.get_secret_value())
             valid = parts.scheme in schemes and bool(parts.hostname or parts.path.strip("/"))
             _ = parts.port
+            valid = valid and not _BAD_PERCENT.search(value.get_secret_value())
         except ValueError:
             valid = False
         if not valid:
             forms = " or ".join(f"{scheme}://…" for scheme in schemes)
-            raise ValueError(f"is not a URL of the form {forms}")
+            raise ValueError(
+                f"is not a URL of the form {forms}; a % in a password is written as %25"
+            )
         return value
 
     return AfterValidator(check)
@@ -190,7 +198,10 @@ class Settings(BaseSettings):
     def _secrets(self) -> set[str]:
         urls = [self.database_url, self.redis_url, self.openai_base_url]
         urls += [deployment.base_url for deployment in self.deployments.values()]
-        passwords = [urlsplit(url.get_secret_value()).password for url in urls if url]
+        parts = [urlsplit(url.get_secret_value()) for url in urls if url]
+        passwords = [part.password for part in parts]
+        # …?password=… and ?key=…: what a query holds may be a secret as well.
+        passwords += [value for part in parts for _, value in parse_qsl(part.query)]
         keys = [deployment.secret() for deployment in self.deployments.values()]
         own = self.openai_api_key.get_secret_value() if self.openai_api_key else None
         return {unquote(s) for s in (*passwords, *keys, own) if s} | {s for s in passwords if s}
@@ -286,6 +297,11 @@ def _build(values: Mapping[str, Any], source: str) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError(_explain(error, source)) from None
+    except pydantic_settings.exceptions.SettingsError as error:
+        raise SettingsError(
+            f"{error}: lists and tables in the environment are JSON, as in "
+            """ROTINA_WORKFLOWS='["workflows"]'"""
+        ) from None
 
 
 def _find_table(start: Path) -> tuple[Path | None, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Durable runs on a real PostgreSQL, without Celery: accept, lease, fence, resume, end."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
@@ -202,11 +203,48 @@ async def test_another_tenant_sees_nothing(store: RunStore, pool: Pool) -> None:
     assert (await store.find(str(accepted.id)[:13])).id == accepted.id
 
 
-async def test_two_drivers_drive_a_run_once(store: RunStore, driver: Driver, probe: Probe) -> None:
+async def test_five_workers_drive_a_run_once(store: RunStore, pool: Pool, probe: Probe) -> None:
     accepted = await store.accept(ARITHMETIC, {"number": 20})
-    outcomes = await asyncio.gather(*(driver.drive(accepted.id) for _ in range(5)))
-    assert sorted(outcomes) == ["nothing"] * 4 + ["succeeded"]
+    async with contextlib.AsyncExitStack() as stack:
+        leases = [await stack.enter_async_context(WorkerLease(pool, 60).held()) for _ in range(5)]
+        drivers = [make_driver(pool, lease, probe) for lease in leases]
+        # Twice each: a worker may get two hints for one run.
+        outcomes = await asyncio.gather(*(each.drive(accepted.id) for each in drivers * 2))
+    assert sorted(outcomes) == ["nothing"] * 9 + ["succeeded"]
     assert probe.calls == ["add", "double", "last"]
+
+
+async def test_a_worker_whose_lease_ran_out_claims_nothing(store: RunStore, pool: Pool) -> None:
+    accepted = await store.accept(ARITHMETIC, {"number": 20})
+    async with WorkerLease(pool, 60).held() as lease:
+        async with pool.connection() as connection:
+            await connection.execute("update rotina.worker set expires_at = now()")
+        async with lease.claimed(accepted.id) as claimed:
+            assert claimed is None
+
+
+async def test_what_jsonb_cannot_hold_is_refused_as_input(store: RunStore) -> None:
+    class Text(BaseModel):
+        text: str
+
+    workflow = Workflow(name="text", input=Text, output=Text, build=build)
+    with pytest.raises(InvalidInputError, match="NUL"):
+        await store.accept(workflow, {"text": "a\x00b"})
+
+
+async def test_an_error_that_jsonb_cannot_hold_still_ends_the_run(
+    store: RunStore, driver: Driver, probe: Probe
+) -> None:
+    accepted = await store.accept(ARITHMETIC, {"number": 20})
+
+    def broken() -> None:
+        raise ValueError("half \ud83d and \x00")
+
+    probe.hooks["last"] = broken
+    assert await driver.drive(accepted.id) == "failed"
+    error = (await store.get(accepted.id)).error
+    assert error is not None
+    assert error["message"] == "half ? and \ufffd"
 
 
 async def test_a_zombie_writes_nothing_and_the_next_worker_resumes(

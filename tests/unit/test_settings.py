@@ -60,6 +60,7 @@ def test_an_unknown_variable_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         ("DATABASE_URL", "mysql://root:hunter2@db/shop", "postgresql://"),
         ("DATABASE_URL", "hunter2", "postgresql://"),
+        ("DATABASE_URL", "postgresql://u:hunter2%ss@db/shop", "%25"),
         ("REDIS_URL", "http://:hunter2@cache", "redis://"),
         ("REDIS_URL", "redis://:hunter2@cache:99999999", "redis://"),
         ("OPENAI_BASE_URL", "ftp://hunter2@models", "https://"),
@@ -84,6 +85,12 @@ def test_malformed_toml_is_named_with_its_place(tmp_path: Path) -> None:
 def test_a_route_over_an_undeclared_deployment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"routes\.smart.*'gpu'.*not.*declared"):
         load_settings(write(tmp_path, '[routes.smart]\ndeployments = ["gpu"]\n'))
+
+
+def test_a_list_in_the_environment_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROTINA_WORKFLOWS", "workflows")
+    with pytest.raises(SettingsError, match=r"workflows.*JSON"):
+        load_settings(tmp_path)
 
 
 def test_a_key_variable_that_is_not_set_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rotina.worker import Client
 
 NO_WORKER_SECONDS = 5.0
+UPLOADS = 8
+"""Files read and stored at the same time."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +103,23 @@ def _state(text: str | None) -> "RunState | None":
 
 
 async def _run_all(order: _Order, files: tuple[Path, ...]) -> bool:
+    from psycopg import Error as PostgresError
+    from psycopg_pool import PoolTimeout
+
     from rotina.worker import Client
 
     good = True
+    uploads = asyncio.Semaphore(UPLOADS)
     async with Client.open(load_settings()) as client:
         pending = [
-            (path, asyncio.create_task(_run_one(client, order, path))) for path in _jobs(files)
+            (path, asyncio.create_task(_run_one(client, order, path, uploads)))
+            for path in _jobs(files)
         ]
         told = asyncio.create_task(_warn_without_worker(client))
         for path, task in pending:
             try:
                 ended = await task
-            except (RotinaError, OSError, TimeoutError) as error:
+            except (RotinaError, OSError, PostgresError, PoolTimeout) as error:
                 _print_refusal(order, path, error)
                 good = False
                 continue
@@ -126,11 +133,14 @@ def _jobs(files: tuple[Path, ...]) -> Iterator[Path | None]:
     yield from files or (None,)
 
 
-async def _run_one(client: "Client", order: _Order, path: Path | None) -> "Run":
-    upload = None if path is None else _upload(path)
-    if upload is not None and client.registry[order.workflow].file_field is None:
-        raise InvalidInputError(f"{order.workflow!r} takes no file: use --input")
-    accepted = await client.start(order.workflow, order.value, key=order.key, upload=upload)
+async def _run_one(
+    client: "Client", order: _Order, path: Path | None, uploads: asyncio.Semaphore
+) -> "Run":
+    async with uploads:
+        upload = None if path is None else _upload(path)
+        if upload is not None and client.registry[order.workflow].file_field is None:
+            raise InvalidInputError(f"{order.workflow!r} takes no file: use --input")
+        accepted = await client.start(order.workflow, order.value, key=order.key, upload=upload)
     if order.detach:
         return await client.store.get(accepted.id)
     return await client.wait(accepted.id, timeout=order.timeout)
@@ -139,7 +149,9 @@ async def _run_one(client: "Client", order: _Order, path: Path | None) -> "Run":
 def _upload(path: Path) -> "Upload":
     from rotina.runs import Upload
 
-    return Upload(path.name, path.read_bytes())
+    # A file name may be bytes that are no Unicode; PostgreSQL stores only what is.
+    name = path.name.encode("utf-8", "replace").decode()
+    return Upload(name, path.read_bytes())
 
 
 async def _warn_without_worker(client: "Client") -> None:

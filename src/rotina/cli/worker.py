@@ -16,7 +16,8 @@ def worker(kind: Literal["io", "cpu"], loglevel: str) -> None:
     """Start a Celery worker that drives runs.
 
     `io` holds hundreds of runs that wait on models in one process; `cpu` has a process for each
-    run that computes. SIGTERM lets runs finish their current step and hands them back.
+    run that computes. On SIGTERM an io worker lets runs finish their current step and hands them
+    back; a cpu worker finishes its runs.
     """
     settings = load_settings()
     pool, concurrency = (

@@ -31,6 +31,10 @@ async def open_pool(url: str, *, size: int = 10, timeout: float = 15.0) -> Async
         "prepare_threshold": None,
         "application_name": "rotina",
         "connect_timeout": 10,
+        # A host that vanished is noticed in half a minute, not in two hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 4,
     }
     pool: Pool = AsyncConnectionPool(
         url,

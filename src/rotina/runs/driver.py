@@ -1,9 +1,11 @@
 """Drives one run: claims it, streams its graph under the fence, and writes how it ended."""
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Callable
+import traceback
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 Outcome = Literal["nothing", "succeeded", "failed", "retrying", "drained", "lost"]
 """`nothing`: there was no run to claim; `lost`: another worker took over in the middle."""
+
+_Part = tuple[tuple[str, ...], str, dict[str, Any]]
 
 MAX_DELAY = 60.0
 MAX_STEPS = 1000
@@ -86,7 +90,7 @@ class Driver:
             return "drained"
         except LeaseLostError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a node raises, the run must end
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the run must end
             return await self._end_attempt(run, fence, error, node.name)
         return "succeeded"
 
@@ -107,7 +111,7 @@ class Driver:
         }
         resumed = await checkpointer.aget_tuple(config) is not None
         final: dict[str, Any] = {}
-        parts = graph.astream(
+        stream = graph.astream(
             None if resumed else run.input,
             config,
             context=self.context(run, fence),
@@ -116,12 +120,13 @@ class Driver:
             durability="sync",
             control=control,
         )
-        async for part in parts:
-            namespace, mode, payload = cast("tuple[tuple[str, ...], str, dict[str, Any]]", part)
-            if mode == "values" and not namespace:
-                final = payload
-            elif mode == "tasks":
-                await self._note(fence, node, payload)
+        # Closed whatever happens: parallel nodes must not go on asking models for a lost run.
+        async with contextlib.aclosing(cast("AsyncGenerator[_Part, None]", stream)) as parts:
+            async for namespace, mode, payload in parts:
+                if mode == "values" and not namespace:
+                    final = payload
+                elif mode == "tasks":
+                    await self._note(fence, node, payload)
         if "__interrupt__" in final:
             raise RunError("the graph asked for a review, which runs cannot wait for yet")
         return final
@@ -131,19 +136,22 @@ class Driver:
         if "result" not in payload and "error" not in payload:
             node.name = payload["name"]
             node.started[payload["id"]] = asyncio.get_running_loop().time()
-        elif payload.get("error") is None:
+        elif payload.get("error") is not None:
+            node.name = payload["name"]
+        else:
             begun = node.started.pop(payload["id"], None)
             now = asyncio.get_running_loop().time()
             milliseconds = None if begun is None else round((now - begun) * 1000)
             await fence.event("node", {"node": payload["name"], "ms": milliseconds})
 
     async def _end_attempt(
-        self, run: Run, fence: Fence, error: Exception, node: str | None
+        self, run: Run, fence: Fence, error: BaseException, node: str | None
     ) -> Outcome:
         """Hand the run back where another attempt may help; end it failed otherwise."""
         transient = isinstance(error, DATABASE_DOWN) or getattr(error, "transient", False)
         if not isinstance(error, RotinaError):
-            logger.error("run %s: node %s raised", run.id, node, exc_info=error)
+            trace = self.redact("".join(traceback.format_exception(error)))
+            logger.error("run %s: node %s raised\n%s", run.id, node, trace)
         described = self._describe(error, node)
         if transient and run.attempts < run.max_attempts:
             # Jitter on the upper half: a fleet must not come back in one wave.
@@ -154,12 +162,13 @@ class Driver:
         await fence.finish("failed", result=None, error=described)
         return "failed"
 
-    def _describe(self, error: Exception, node: str | None) -> dict[str, Any]:
+    def _describe(self, error: BaseException, node: str | None) -> dict[str, Any]:
         message = str(error) or repr(error)
         if isinstance(error, GraphRecursionError):
             message = f"the graph made more than {MAX_STEPS} steps without an end"
-        # PostgreSQL's jsonb has no NUL.
-        message = self.redact(message).replace("\x00", "\ufffd")[:4000]
+        # PostgreSQL's jsonb has neither NUL nor lone surrogates.
+        plain = self.redact(message).encode("utf-8", "replace").decode()
+        message = plain.replace("\x00", "\ufffd")[:4000]
         return {"type": type(error).__name__, "message": message, "node": node}
 
 

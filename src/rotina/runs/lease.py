@@ -17,11 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
-from psycopg_pool import PoolTimeout
 from uuid_utils.compat import uuid7
 
 from rotina.database import Pool, load_queries
@@ -159,21 +157,29 @@ class WorkerLease:
             await asyncio.sleep(self.lease_seconds / 4)
             try:
                 await self._beat()
-                await self._execute("requeue_orphans")
-            except (psycopg.Error, PoolTimeout) as error:
+                await self._requeue_orphans()
+            except Exception:  # the beat must outlive whatever one round of it meets
                 # Not fatal: without a beat the runs go to another worker, and the fence holds.
-                logger.warning("lease of worker %s not renewed: %s", self.name, error)
+                logger.exception("lease of worker %s not renewed", self.name)
 
     async def _beat(self) -> None:
         await self._execute("beat_worker")
 
+    async def _requeue_orphans(self) -> None:
+        sql = load_queries("rotina.runs")
+        async with self.pool.connection() as connection:
+            rows = await (await connection.execute(sql["own_running"], {"id": self.id})).fetchall()
+            # Looked at after the answer: a claim made meanwhile is in the set already.
+            orphans = [row for row in rows if row["id"] not in self._driving]
+            if orphans:
+                values = {
+                    "ids": [row["id"] for row in orphans],
+                    "tokens": [row["lease_token"] for row in orphans],
+                }
+                await connection.execute(sql["requeue_orphans"], values)
+
     async def _execute(self, name: str) -> None:
-        values = {
-            "id": self.id,
-            "name": self.name,
-            "lease_seconds": self.lease_seconds,
-            "driving": list(self._driving),
-        }
+        values = {"id": self.id, "name": self.name, "lease_seconds": self.lease_seconds}
         async with self.pool.connection() as connection:
             await connection.execute(load_queries("rotina.runs")[name], values)
 

@@ -82,12 +82,14 @@ update rotina.run
 set state = 'running', attempts = attempts + 1, worker_id = %(worker_id)s,
     lease_token = nextval('rotina.lease_token'), started_at = coalesce(started_at, now())
 where id = %(id)s and state = 'queued' and available_at <= now()
+  and exists (select from rotina.worker where id = %(worker_id)s and expires_at > now())
 returning *;
 
 -- name: hold_lease
 -- The fence: in the transaction of every write of a run. A share lock keeps the sweeper from
--- taking the run away before that transaction ends.
-select 1 from rotina.run
+-- taking the run away before that transaction ends; a host that is lost in the middle of it
+-- must not keep that lock until TCP gives up.
+select set_config('idle_in_transaction_session_timeout', '10s', true) from rotina.run
 where id = %(run_id)s and lease_token = %(token)s and state = 'running' for share;
 
 -- name: finish_run
@@ -101,28 +103,39 @@ returning id;
 -- name: release_run
 -- Hand a run back for another attempt; a drained one does not count as an attempt.
 update rotina.run
-set state = 'queued', worker_id = null, lease_token = null, hinted_at = null,
+set state = 'queued', worker_id = null, lease_token = null, hinted_at = null, hints = 0,
     attempts = attempts - %(refund)s, error = %(error)s,
     available_at = now() + make_interval(secs => %(delay)s)
 where id = %(run_id)s and lease_token = %(token)s and state = 'running'
 returning id;
+
+-- name: own_running
+-- What the ledger says this worker drives.
+select id, lease_token from rotina.run where worker_id = %(id)s and state = 'running';
 
 -- name: requeue_orphans
 -- Runs that this live worker claimed but does not drive: the database went away in the middle of
 -- the claim or of the last write. Without this they would stay `running` for ever.
 with moved as (
     update rotina.run
-    set state = 'queued', worker_id = null, lease_token = null, hinted_at = null,
-        available_at = now()
-    where worker_id = %(id)s and state = 'running' and id <> all(%(driving)s)
-    returning id, attempts
+    set state = case when attempts >= max_attempts then 'failed' else 'queued' end,
+        error = case when attempts >= max_attempts then jsonb_build_object(
+            'type', 'WorkerLostError',
+            'message', 'The end of the last of ' || attempts || ' attempts could not be written. '
+                'See the worker''s log, then start the run again.') end,
+        finished_at = case when attempts >= max_attempts then now() end,
+        worker_id = null, lease_token = null, hinted_at = null, hints = 0, available_at = now()
+    where id = any(%(ids)s) and lease_token = any(%(tokens)s) and state = 'running'
+    returning id, attempts, state
 )
 insert into rotina.run_event (run_id, kind, data)
-select id, 'orphaned', jsonb_build_object('attempt', attempts) from moved;
+select id, case state when 'failed' then 'failed' else 'orphaned' end,
+       jsonb_build_object('attempt', attempts) from moved;
 
 -- name: lock_sweep
 -- One sweep at a time in the whole deployment; the others have nothing to do.
-select pg_try_advisory_xact_lock(hashtext('rotina.sweep')) as locked;
+select pg_try_advisory_xact_lock(hashtext('rotina.sweep')) as locked,
+       set_config('idle_in_transaction_session_timeout', '10s', true);
 
 -- name: requeue_lost_runs
 -- Runs whose worker is dead go back to the queue, or end failed when they killed too many.
@@ -138,10 +151,10 @@ with lost as (
     set state = case when attempts >= max_attempts then 'failed' else 'queued' end,
         error = case when attempts >= max_attempts then jsonb_build_object(
             'type', 'WorkerLostError',
-            'message', 'The worker died in each of ' || attempts || ' attempts, so the run may be '
+            'message', 'The worker died in the last of ' || attempts || ' attempts; the run may be '
                 'what kills it. See the worker''s log, then start the run again.') end,
         finished_at = case when attempts >= max_attempts then now() end,
-        worker_id = null, lease_token = null, hinted_at = null, available_at = now()
+        worker_id = null, lease_token = null, hinted_at = null, hints = 0, available_at = now()
     from lost where run.id = lost.id
     returning run.id, run.state, run.attempts, lost.worker_id
 )
@@ -151,12 +164,14 @@ select id, case state when 'failed' then 'failed' else 'worker_lost' end,
 returning run_id, kind;
 
 -- name: due_hints
--- Queued runs that nobody was told about, or whose hint the broker seems to have lost.
-update rotina.run set hinted_at = now()
+-- Queued runs that nobody was told about, or whose hint the broker seems to have lost. A run
+-- that merely waits in a long queue is hinted less and less often.
+update rotina.run set hinted_at = now(), hints = hints + 1
 where id in (
     select id from rotina.run
     where state = 'queued' and available_at <= now()
-      and (hinted_at is null or hinted_at < now() - make_interval(secs => %(patience)s))
+      and (hinted_at is null
+           or hinted_at < now() - make_interval(secs => %(patience)s * 2 ^ least(hints, 8)))
     order by available_at limit %(limit)s
     for update skip locked
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
@@ -14,6 +15,7 @@ from rotina.database import Pool, load_queries
 from rotina.errors import (
     DocumentTooLargeError,
     IdempotencyConflictError,
+    InvalidInputError,
     RunNotFoundError,
 )
 from rotina.runs.run import ModelCallRow, Run, RunEvent, RunState, RunSummary
@@ -86,7 +88,14 @@ class RunStore:
             "idempotency_key": key,
             "max_attempts": self._max_attempts,
         }
-        if await self._insert(row, upload):
+        try:
+            inserted = await self._insert(row, upload)
+        except psycopg.DataError as error:
+            raise InvalidInputError(
+                f"Input of {workflow.name!r} cannot be stored ({type(error).__name__}): "
+                "take NUL characters, lone surrogates, NaN and Infinity out of it"
+            ) from None
+        if inserted:
             return Accepted(row["id"], workflow.queue, created=True)
         return await self._known(workflow, key, digest)
 

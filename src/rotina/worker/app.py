@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery, bootsteps, signals
+from kombu.exceptions import OperationalError
 
 from rotina.runs import Hint
 from rotina.settings import Settings
@@ -20,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 DRIVE = "rotina.drive"
 SWEEP = "rotina.sweep"
-SWEEP_SECONDS = 2.0
+BEAT_SECONDS = 10.0
+"""Workers sweep by themselves; beat's sweep wakes a worker that has not opened its loop yet."""
 PUBLISH_RETRIES = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.3}
 
 
@@ -47,13 +49,13 @@ def create_app(settings: Settings) -> Celery:
         beat_schedule={
             "sweep": {
                 "task": SWEEP,
-                "schedule": SWEEP_SECONDS,
+                "schedule": BEAT_SECONDS,
                 # A sweep that waited in the queue is pointless: the next one is there already.
-                "options": {"expires": SWEEP_SECONDS * 2, "queue": "io"},
+                "options": {"expires": BEAT_SECONDS, "queue": "io"},
             }
         },
     )
-    runtime = Runtime(settings)
+    runtime = Runtime(settings, lambda hint: send_hint(app, hint))
     _add_tasks(app, runtime)
     _bind_lifetime(app, runtime, settings)
     return app
@@ -72,7 +74,7 @@ def send_hint(app: Celery, hint: Hint) -> bool:
             retry=True,
             retry_policy=PUBLISH_RETRIES,
         )
-    except app.connection_for_write().recoverable_connection_errors as error:
+    except OperationalError as error:  # what kombu makes of every transport's own errors
         logger.warning("no hint for run %s (%s): the sweeper will send it", hint.run_id, error)
         return False
     return True
@@ -85,11 +87,7 @@ def _add_tasks(app: Celery, runtime: Runtime) -> None:
 
     @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
     def sweep() -> None:
-        found = runtime.sweep()
-        if found.requeued or found.failed:
-            logger.warning("sweep: %d runs requeued, %d failed", found.requeued, found.failed)
-        for hint in found.hints:
-            send_hint(app, hint)
+        runtime.sweep()
 
 
 def _bind_lifetime(app: Celery, runtime: Runtime, settings: Settings) -> None:

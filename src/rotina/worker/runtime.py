@@ -22,11 +22,11 @@ from rotina.runs import (
     Driver,
     Effects,
     Fence,
+    Hint,
     Outcome,
     Registry,
     Run,
     RunStore,
-    Sweep,
     WorkerLease,
     sweep,
 )
@@ -35,6 +35,8 @@ from rotina.settings import Settings
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+SWEEP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ class Runtime:
     It must not be opened before a prefork pool forks: threads and sockets do not survive a fork.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, send: Callable[[Hint], object]) -> None:
+        """`send` tells a queue about a run; it may block."""
         self._settings = settings
+        self._send = send
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -61,9 +65,9 @@ class Runtime:
         """Drive a run; blocks the calling thread until it ended or stopped."""
         return self._call(lambda resources: resources.driver.drive(run_id))
 
-    def sweep(self) -> Sweep:
-        """One sweep of the ledger."""
-        return self._call(lambda resources: sweep(resources.pool))
+    def sweep(self) -> None:
+        """One sweep of the ledger, with the hints it finds."""
+        self._call(lambda resources: self._sweep(resources.pool))
 
     def open(self) -> None:
         """Start the loop and open pool, lease and gateway.
@@ -75,7 +79,7 @@ class Runtime:
                 return
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
-                target=self._loop.run_forever, name="rotina-loop", daemon=True
+                target=_run_until_stopped, args=(self._loop,), name="rotina-loop", daemon=True
             )
             self._thread.start()
             try:
@@ -131,11 +135,29 @@ class Runtime:
             lease = await stack.enter_async_context(
                 WorkerLease(pool, settings.lease_seconds).held()
             )
+            sweeping = asyncio.create_task(self._keep_sweeping(pool), name="rotina-sweep")
+            stack.push_async_callback(_cancel, sweeping)
             driver = Driver(
                 pool, registry, lease, self._context(pool, gateway), redact=settings.redact
             )
             self._stack = stack.pop_all()
         return _Resources(pool, driver)
+
+    async def _keep_sweeping(self, pool: Pool) -> None:
+        """Sweep in the loop itself: a busy queue must not keep dead workers' runs waiting."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self._sweep(pool)
+            except Exception:  # the next round may find the database back
+                logger.exception("sweep failed")
+
+    async def _sweep(self, pool: Pool) -> None:
+        found = await sweep(pool)
+        if found.requeued or found.failed:
+            logger.warning("sweep: %d runs requeued, %d failed", found.requeued, found.failed)
+        for hint in found.hints:
+            await asyncio.to_thread(self._send, hint)
 
     def _context(self, pool: Pool, gateway: Gateway) -> Callable[[Run, Fence], Context]:
         limits = Limits.from_settings(self._settings)
@@ -152,3 +174,19 @@ class Runtime:
             )
 
         return build
+
+
+def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop; a node that calls `sys.exit` ends its own run, not everybody's loop."""
+    while True:
+        try:
+            loop.run_forever()
+        except SystemExit:
+            logger.exception("a node called sys.exit: its run fails, the worker goes on")
+        else:
+            return
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -40,6 +40,7 @@ create table rotina.run (
     lease_token bigint,
     available_at timestamptz not null default now(),
     hinted_at timestamptz,
+    hints integer not null default 0,
     created_at timestamptz not null default now(),
     started_at timestamptz,
     finished_at timestamptz,
