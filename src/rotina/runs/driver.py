@@ -91,7 +91,7 @@ class Driver:
         except LeaseLostError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the run must end
-            return await self._end_attempt(run, fence, error, node.name)
+            return await self._end_attempt(run, fence, error, node.failed or node.name)
         return "succeeded"
 
     async def _stream(
@@ -137,7 +137,8 @@ class Driver:
             node.name = payload["name"]
             node.started[payload["id"]] = asyncio.get_running_loop().time()
         elif payload.get("error") is not None:
-            node.name = payload["name"]
+            # The innermost node tells first, then each graph around it.
+            node.failed = node.failed or payload["name"]
         else:
             begun = node.started.pop(payload["id"], None)
             now = asyncio.get_running_loop().time()
@@ -184,4 +185,7 @@ class _Node:
     """Where an attempt stands, for its error and its timeline."""
 
     name: str | None = None
+    """The node that started last."""
+    failed: str | None = None
+    """The node that raised."""
     started: dict[str, float] = field(default_factory=dict)
