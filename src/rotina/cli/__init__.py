@@ -17,7 +17,7 @@ COMMANDS = {
     "runs": ("rotina.cli.runs", "List runs."),
     "show": ("rotina.cli.runs", "Show one run: timeline, fields, quotes, tokens, cost."),
     "worker": ("rotina.cli.worker", "Start a Celery worker: io or cpu."),
-    "beat": ("rotina.cli.worker", "Start the scheduler that sweeps for forgotten runs."),
+    "beat": ("rotina.cli.worker", "Start the scheduler."),
     "new": ("rotina.cli.new", "Create a project from the scaffold."),
 }
 

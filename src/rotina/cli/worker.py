@@ -37,7 +37,7 @@ def worker(kind: Literal["io", "cpu"], loglevel: str) -> None:
 @click.command()
 @click.option("--loglevel", default="INFO", show_default=True)
 def beat(loglevel: str) -> None:
-    """Start the scheduler: it sweeps for runs that the broker or a dead worker forgot."""
+    """Start the scheduler: besides the workers' own sweeps it asks for one every ten seconds."""
     settings = load_settings()
     settings.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The schedule is in code and the truth in PostgreSQL: beat's own file is only a scratch pad.

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -108,10 +109,9 @@ class Runtime:
     def _call(self, work: Callable[[_Resources], Coroutine[Any, Any, T]]) -> T:
         self.open()
         assert self._resources is not None
-        future = self._submit(work(self._resources))
-        return future.result()
+        return self._submit(work(self._resources)).result()
 
-    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> "asyncio.Future[T] | Any":
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 

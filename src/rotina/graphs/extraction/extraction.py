@@ -63,13 +63,6 @@ class ExtractionResult(BaseModel):
     pieces: int = 1
     """Parts the document was read in."""
 
-    @property
-    def proven_share(self) -> float | None:
-        """Proven leaves among all; None when nothing was extracted."""
-        if not self.fields:
-            return None
-        return sum(field.proven for field in self.fields) / len(self.fields)
-
 
 @dataclass(frozen=True)
 class Extraction:
