@@ -13,6 +13,9 @@ RotinaError
 │   ├── NoTextLayerError         a scan: pages without text
 │   ├── DocumentTooLargeError    more bytes, pages, memory or time than the limits allow
 │   └── CorruptDocumentError     the bytes are not what the format promises
+├── KnowledgeError               a collection or search cannot be used as asked
+│   ├── CollectionNotFoundError  no collection of that name (in this tenant)
+│   └── FilterError              a metadata filter is malformed
 ├── SchemaError                  a JSON Schema cannot be used for extraction
 ├── ModelError                   a model call did not give a usable answer
 │   ├── ModelUnreachableError    connect refused, DNS, TLS, connection dropped    (transient)
@@ -24,13 +27,19 @@ RotinaError
 │   │   └── ContextTooLongError  the prompt does not fit the model's context
 │   └── ModelOutputError         empty, refused or malformed output
 │       └── ModelTruncatedError  the output was cut at its length limit
+├── AccessError                  an API key is missing, unknown, revoked or not allowed this
 └── RunError                     a run cannot be accepted, found or continued
     ├── UnknownWorkflowError     no workflow of that name is registered
     ├── InvalidInputError        the input does not fit the workflow's input model
     ├── IdempotencyConflictError the key was used before with another input
     ├── RunNotFoundError         no run with that id (in this tenant)
     ├── RunFailedError           raised to a waiting caller: the run ended failed
-    └── LeaseLostError           another worker owns the run now; nothing was written
+    ├── LeaseLostError           another worker owns the run now; nothing was written
+    ├── TryLaterError            raised by a node: hand the run back for a moment, no attempt used
+    ├── ReviewNotFoundError      no review with that id (in this tenant)
+    ├── ReviewAnsweredError      somebody else answered first
+    ├── ThreadNotFoundError      no thread with that id (in this tenant)
+    └── ScheduleError            a schedule is malformed or unknown
 """
 
 from typing import ClassVar
@@ -91,6 +100,18 @@ class CorruptDocumentError(DocumentError):
     """The bytes are not what the format promises."""
 
 
+class KnowledgeError(RotinaError):
+    """A collection or search cannot be used as asked."""
+
+
+class CollectionNotFoundError(KnowledgeError):
+    """There is no collection of that name in this tenant."""
+
+
+class FilterError(KnowledgeError):
+    """A metadata filter is malformed."""
+
+
 class SchemaError(RotinaError):
     """A JSON Schema cannot be used for extraction."""
 
@@ -143,6 +164,10 @@ class ModelTruncatedError(ModelOutputError):
     """The model's output was cut at its length limit."""
 
 
+class AccessError(RotinaError):
+    """An API key is missing, unknown, revoked or not allowed this."""
+
+
 class RunError(RotinaError):
     """A run cannot be accepted, found or continued."""
 
@@ -169,3 +194,28 @@ class RunFailedError(RunError):
 
 class LeaseLostError(RunError):
     """Another worker owns the run now; nothing was written."""
+
+
+class TryLaterError(RunError):
+    """Raised by a node that cannot go on yet: the run is handed back and uses no attempt up."""
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        """The run is due again in `seconds`."""
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class ReviewNotFoundError(RunError):
+    """There is no review with that id in this tenant."""
+
+
+class ReviewAnsweredError(RunError):
+    """Somebody else answered the review first."""
+
+
+class ThreadNotFoundError(RunError):
+    """There is no thread with that id in this tenant."""
+
+
+class ScheduleError(RunError):
+    """A schedule is malformed or unknown."""

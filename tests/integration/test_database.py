@@ -17,7 +17,8 @@ from rotina.database import (
 )
 from rotina.errors import DatabaseError
 
-OWN = "00.01.00_01_pre_foundation.sql"
+SQL = Path(__file__).resolve().parents[2] / "src/rotina/database/sql"
+OWN = sorted(path.name for path in SQL.glob("*.sql"))
 
 
 async def test_migrations_are_applied_once_and_in_order(
@@ -26,7 +27,7 @@ async def test_migrations_are_applied_once_and_in_order(
     (tmp_path / "00.01.00_02_pre_second.sql").write_text("alter table own add y int;")
     (tmp_path / "00.01.00_01_pre_first.sql").write_text("create table own (x int);")
     assert await applied_migrations(empty_database_url) == []
-    names = [OWN, "00.01.00_01_pre_first.sql", "00.01.00_02_pre_second.sql"]
+    names = [*OWN, "00.01.00_01_pre_first.sql", "00.01.00_02_pre_second.sql"]
     assert await pending_migrations(empty_database_url, [tmp_path]) == names
     assert await migrate(empty_database_url, [tmp_path]) == names
     assert await migrate(empty_database_url, [tmp_path]) == []
@@ -35,7 +36,7 @@ async def test_migrations_are_applied_once_and_in_order(
 
 async def test_many_processes_may_migrate_at_once(empty_database_url: str) -> None:
     applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(4)))
-    assert sorted(applied) == [[], [], [], [OWN]]
+    assert sorted(applied) == [[], [], [], OWN]
 
 
 async def test_a_changed_migration_is_refused(empty_database_url: str, tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ async def test_a_broken_migration_leaves_nothing(empty_database_url: str, tmp_pa
     path.write_text("create table own (x int); select nonsense;")
     with pytest.raises(DatabaseError, match=r"pre_first\.sql cannot be applied.*nonsense"):
         await migrate(empty_database_url, [tmp_path])
-    assert await applied_migrations(empty_database_url) == [OWN]
+    assert await applied_migrations(empty_database_url) == OWN
     async with await psycopg.AsyncConnection.connect(empty_database_url) as connection:
         row = await (await connection.execute("select to_regclass('own')")).fetchone()
     assert row == (None,)

@@ -139,5 +139,13 @@ async def _apply(connection: AsyncConnection, migration: Migration) -> None:
             "This PostgreSQL server has no pgvector: install it (package postgresql-NN-pgvector, "
             "or the image pgvector/pgvector) and run `rotina migrate` again"
         ) from None
+    except errors.InsufficientPrivilege as error:
+        user = connection.info.user
+        raise DatabaseError(
+            f"{migration.name} needs more than {user!r} may do ({error.diag.message_primary}). "
+            "As an administrator of the server run: create role rotina_tenant nologin; "
+            f"grant rotina_tenant to {user}; and in this database: create extension vector; "
+            "create extension unaccent; create extension pg_trgm. Then `rotina migrate` again."
+        ) from None
     except psycopg.Error as error:
         raise DatabaseError(f"{migration.name} cannot be applied: {error}") from error

@@ -21,3 +21,7 @@ select source, name, checksum from rotina.migration order by source desc, name;
 -- In the transaction of the migration itself.
 insert into rotina.migration (source, name, checksum)
 values (%(source)s, %(name)s, %(checksum)s);
+
+-- name: enter_tenant
+-- From here to the end of the transaction row-level security lets through one tenant's rows.
+select set_config('role', 'rotina_tenant', true), set_config('rotina.tenant', %(tenant)s, true);

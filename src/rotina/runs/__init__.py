@@ -3,33 +3,57 @@
 from rotina.runs.checkpointer import PostgresCheckpointer
 from rotina.runs.driver import Driver, Outcome
 from rotina.runs.effects import Effects
+from rotina.runs.following import follow, wait_for_end
 from rotina.runs.lease import Fence, WorkerLease
+from rotina.runs.review import Review, ReviewStore, review
 from rotina.runs.run import TERMINAL, ModelCallRow, Run, RunEvent, RunState, RunSummary
-from rotina.runs.store import Accepted, RunStore, Upload
+from rotina.runs.store import Accepted, Message, RunStore, Upload
 from rotina.runs.sweeper import Hint, Sweep, sweep
+from rotina.runs.thread import (
+    Conversation,
+    MessageInput,
+    Thread,
+    ThreadMessage,
+    ThreadStore,
+    is_conversational,
+    open_conversation,
+)
 from rotina.runs.workflow import FileReference, Queue, Registry, Workflow
 
 __all__ = [
     "TERMINAL",
     "Accepted",
+    "Conversation",
     "Driver",
     "Effects",
     "Fence",
     "FileReference",
     "Hint",
+    "Message",
+    "MessageInput",
     "ModelCallRow",
     "Outcome",
     "PostgresCheckpointer",
     "Queue",
     "Registry",
+    "Review",
+    "ReviewStore",
     "Run",
     "RunEvent",
     "RunState",
     "RunStore",
     "RunSummary",
     "Sweep",
+    "Thread",
+    "ThreadMessage",
+    "ThreadStore",
     "Upload",
     "WorkerLease",
     "Workflow",
+    "follow",
+    "is_conversational",
+    "open_conversation",
+    "review",
     "sweep",
+    "wait_for_end",
 ]

@@ -12,25 +12,31 @@ from uuid import UUID
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.runtime import RunControl
+from langgraph.types import Command, Interrupt
 from psycopg_pool import PoolTimeout
 from pydantic import ValidationError
 
-from rotina.database import Pool
-from rotina.errors import LeaseLostError, RotinaError, RunError
+from rotina.database import Pool, load_queries
+from rotina.errors import LeaseLostError, RotinaError, RunError, TryLaterError
 from rotina.runs.checkpointer import PostgresCheckpointer
-from rotina.runs.lease import Fence, WorkerLease
+from rotina.runs.lease import Fence, Question, WorkerLease
 from rotina.runs.run import Run
 from rotina.runs.workflow import Registry, Workflow
 
 logger = logging.getLogger(__name__)
 
-Outcome = Literal["nothing", "succeeded", "failed", "retrying", "drained", "lost"]
-"""`nothing`: there was no run to claim; `lost`: another worker took over in the middle."""
+Outcome = Literal[
+    "nothing", "succeeded", "failed", "waiting", "retrying", "later", "drained", "lost"
+]
+"""`nothing`: there was no run to claim; `waiting`: for a person; `later`: a node could not go on
+yet; `lost`: another worker took over in the middle."""
 
 _Part = tuple[tuple[str, ...], str, dict[str, Any]]
 
+INTERRUPT = "__interrupt__"
 MAX_DELAY = 60.0
 MAX_STEPS = 1000
 DATABASE_DOWN = (psycopg.OperationalError, PoolTimeout)
@@ -82,7 +88,14 @@ class Driver:
         try:
             workflow = self.registry[run.workflow]
             state = await self._stream(workflow, run, fence, control, node)
+            if INTERRUPT in state:
+                await fence.suspend([_question(each) for each in state[INTERRUPT]])
+                return "waiting"
             await fence.finish("succeeded", result=_output(workflow, state), error=None)
+        except TryLaterError as later:
+            reason = {"message": str(later)}
+            await fence.release(kind="later", delay=later.seconds, refund=True, error=reason)
+            return "later"
         except (GraphDrained, asyncio.CancelledError) as stop:
             await fence.release(kind="drained", refund=True)
             if isinstance(stop, asyncio.CancelledError):
@@ -102,17 +115,17 @@ class Driver:
         control: RunControl,
         node: "_Node",
     ) -> dict[str, Any]:
-        """Run the graph from its last checkpoint; returns the final state."""
+        """Run the graph from its last checkpoint; returns the final state, or what it asks."""
         checkpointer = PostgresCheckpointer(self.pool, fence)
         graph = workflow.graph.copy(update={"checkpointer": checkpointer})
         config: RunnableConfig = {
             "configurable": {"thread_id": str(run.id)},
             "recursion_limit": MAX_STEPS,
         }
-        resumed = await checkpointer.aget_tuple(config) is not None
         final: dict[str, Any] = {}
+        asked: list[Interrupt] = []
         stream = graph.astream(
-            None if resumed else run.input,
+            await self._entry(run, await checkpointer.aget_tuple(config)),
             config,
             context=self.context(run, fence),
             stream_mode=["tasks", "values"],
@@ -124,12 +137,26 @@ class Driver:
         async with contextlib.aclosing(cast("AsyncGenerator[_Part, None]", stream)) as parts:
             async for namespace, mode, payload in parts:
                 if mode == "values" and not namespace:
+                    # Parallel nodes that ask come one after the other.
+                    asked += payload.get(INTERRUPT, ())
                     final = payload
                 elif mode == "tasks":
                     await self._note(fence, node, payload)
-        if "__interrupt__" in final:
-            raise RunError("the graph asked for a review, which runs cannot wait for yet")
-        return final
+        return {INTERRUPT: asked} if asked else final
+
+    async def _entry(self, run: Run, head: CheckpointTuple | None) -> Any:
+        """What the graph is given: the input, nothing when it resumes, or people's answers."""
+        if head is None:
+            return run.input
+        if all(channel != INTERRUPT for _, channel, _ in head.pending_writes or ()):
+            return None
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(
+                load_queries("rotina.runs")["review_answers"], {"run_id": run.id}
+            )
+            answers = {row["interrupt_id"]: row["answer"] for row in await cursor.fetchall()}
+        # Without an answer the node runs again, and asks again.
+        return Command(resume=answers) if answers else None
 
     @staticmethod
     async def _note(fence: Fence, node: "_Node", payload: dict[str, Any]) -> None:
@@ -171,6 +198,14 @@ class Driver:
         plain = self.redact(message).encode("utf-8", "replace").decode()
         message = plain.replace("\x00", "\ufffd")[:4000]
         return {"type": type(error).__name__, "message": message, "node": node}
+
+
+def _question(interrupt: Interrupt) -> Question:
+    """A node's question; one asked with LangGraph's own `interrupt` takes any JSON object."""
+    asked = interrupt.value
+    if isinstance(asked, dict) and asked.keys() == {"question", "form", "data", "assignee"}:
+        return Question(interrupt.id, **asked)
+    return Question(interrupt.id, str(asked), {"type": "object"}, {}, None)
 
 
 def _output(workflow: Workflow, state: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +22,26 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
-from rotina.database import Pool, load_queries
+from rotina.database import Pool, load_queries, open_pool
 from rotina.errors import LeaseLostError
 from rotina.runs.run import Run, RunState
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a node asks a person, as LangGraph's interrupt carries it."""
+
+    interrupt_id: str
+    question: str
+    form: Mapping[str, Any]
+    data: Mapping[str, Any]
+    assignee: str | None
+
+    def row(self) -> dict[str, Any]:
+        """The question as parameters of `insert_review`."""
+        return {**vars(self), "form": Jsonb(self.form), "data": Jsonb(self.data)}
 
 
 @dataclass(frozen=True)
@@ -80,8 +95,27 @@ class Fence:
             if state == "succeeded":
                 await connection.execute(sql["delete_thread"], {"thread_id": str(self.run_id)})
 
+    async def suspend(self, questions: Sequence["Question"]) -> None:
+        """Give the lease up until people have answered; reviews and state commit together."""
+        sql = load_queries("rotina.runs")
+        own = {"run_id": self.run_id, "token": self.token}
+        async with self.transaction() as connection:
+            await connection.execute(sql["deliver_answers"], own)
+            for question in questions:
+                row = {**own, "id": uuid7(), **question.row()}
+                asked = await (await connection.execute(sql["insert_review"], row)).fetchone()
+                if asked is not None:
+                    data = {"review": str(asked["id"]), "question": question.question}
+                    await _insert_event(connection, self.run_id, "review", data)
+            await connection.execute(sql["suspend_run"], own)
+
     async def release(
-        self, *, kind: str, delay: float = 0.0, refund: bool, error: dict[str, Any] | None = None
+        self,
+        *,
+        kind: str,
+        delay: float = 0.0,
+        refund: bool,
+        error: dict[str, Any] | None = None,
     ) -> None:
         """Hand the run back to the queue, due in `delay` seconds.
 
@@ -113,15 +147,22 @@ class WorkerLease:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator["WorkerLease"]:
-        """Register, beat every quarter of the lease, and take the row away at the end."""
-        await self._beat()
-        beating = asyncio.create_task(self._keep_beating(), name="rotina-lease")
-        try:
-            yield self
-        finally:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
-            await self._execute("remove_worker")
+        """Register, beat every quarter of the lease, and take the row away at the end.
+
+        The beat has a connection of its own: runs that wait for one of the pool's must not make
+        this worker look dead.
+        """
+        url = self.pool.conninfo
+        assert isinstance(url, str), "open_pool was given a URL"
+        async with open_pool(url, size=1, timeout=self.lease_seconds / 2) as own:
+            await self._beat(own)
+            beating = asyncio.create_task(self._keep_beating(own), name="rotina-lease")
+            try:
+                yield self
+            finally:
+                beating.cancel()
+                await asyncio.gather(beating, return_exceptions=True)
+                await self._execute(own, "remove_worker")
 
     @asynccontextmanager
     async def claimed(self, run_id: UUID) -> AsyncIterator[tuple[Run, Fence] | None]:
@@ -152,22 +193,22 @@ class WorkerLease:
             await _insert_event(connection, run_id, "started", data)
         return Run.model_validate(row), Fence(self.pool, run_id, row["lease_token"])
 
-    async def _keep_beating(self) -> None:
+    async def _keep_beating(self, own: Pool) -> None:
         while True:
             await asyncio.sleep(self.lease_seconds / 4)
             try:
-                await self._beat()
-                await self._requeue_orphans()
+                await self._beat(own)
+                await self._requeue_orphans(own)
             except Exception:  # the beat must outlive whatever one round of it meets
                 # Not fatal: without a beat the runs go to another worker, and the fence holds.
                 logger.exception("lease of worker %s not renewed", self.name)
 
-    async def _beat(self) -> None:
-        await self._execute("beat_worker")
+    async def _beat(self, own: Pool) -> None:
+        await self._execute(own, "beat_worker")
 
-    async def _requeue_orphans(self) -> None:
+    async def _requeue_orphans(self, own: Pool) -> None:
         sql = load_queries("rotina.runs")
-        async with self.pool.connection() as connection:
+        async with own.connection() as connection:
             rows = await (await connection.execute(sql["own_running"], {"id": self.id})).fetchall()
             # Looked at after the answer: a claim made meanwhile is in the set already.
             orphans = [row for row in rows if row["id"] not in self._driving]
@@ -178,9 +219,9 @@ class WorkerLease:
                 }
                 await connection.execute(sql["requeue_orphans"], values)
 
-    async def _execute(self, name: str) -> None:
+    async def _execute(self, own: Pool, name: str) -> None:
         values = {"id": self.id, "name": self.name, "lease_seconds": self.lease_seconds}
-        async with self.pool.connection() as connection:
+        async with own.connection() as connection:
             await connection.execute(load_queries("rotina.runs")[name], values)
 
 

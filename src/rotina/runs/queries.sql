@@ -45,8 +45,9 @@ select * from rotina.run where tenant = %(tenant)s and id::text like %(prefix)s 
 order by id desc limit 2;
 
 -- name: list_events
--- The timeline of a run, oldest first.
-select id, kind, data, at from rotina.run_event where run_id = %(run_id)s order by id;
+-- The timeline of a run after what the reader has seen, oldest first.
+select id, kind, data, at from rotina.run_event
+where run_id = %(run_id)s and id > %(after)s order by id;
 
 -- name: list_model_calls
 -- What a run asked of models, oldest first.
@@ -108,6 +109,110 @@ set state = 'queued', worker_id = null, lease_token = null, hinted_at = null, hi
     available_at = now() + make_interval(secs => %(delay)s)
 where id = %(run_id)s and lease_token = %(token)s and state = 'running'
 returning id;
+
+-- name: suspend_run
+-- Give the lease up until somebody answers; a wait is no attempt.
+update rotina.run
+set state = 'waiting', worker_id = null, lease_token = null, attempts = attempts - 1
+where id = %(run_id)s and lease_token = %(token)s and state = 'running'
+returning id;
+
+-- name: insert_review
+-- A question that was asked before, and answered or not, is not asked again.
+insert into rotina.review (id, tenant, run_id, interrupt_id, question, form, data, assignee)
+select %(id)s, run.tenant, run.id, %(interrupt_id)s, %(question)s, %(form)s, %(data)s, %(assignee)s
+from rotina.run where run.id = %(run_id)s
+on conflict (run_id, interrupt_id) where not delivered do nothing
+returning id;
+
+-- name: deliver_answers
+-- A run that stops for another question has its earlier answers in its checkpoints.
+update rotina.review set delivered = true where run_id = %(run_id)s and state = 'answered';
+
+-- name: review_answers
+-- What a run that goes on was told.
+select interrupt_id, answer from rotina.review
+where run_id = %(run_id)s and state = 'answered' and not delivered;
+
+-- name: get_review
+-- One review with its run's workflow.
+select review.*, run.workflow from rotina.review join rotina.run on run.id = review.run_id
+where review.id = %(id)s;
+
+-- name: find_reviews
+-- Reviews whose id begins with what a person typed.
+select review.*, run.workflow from rotina.review join rotina.run on run.id = review.run_id
+where review.id::text like %(prefix)s || '%%' order by review.id desc limit 2;
+
+-- name: list_reviews
+-- Open questions, oldest first.
+select review.*, run.workflow from rotina.review join rotina.run on run.id = review.run_id
+where review.state = 'open' and (%(assignee)s::text is null or assignee = %(assignee)s)
+  and (%(run_id)s::uuid is null or review.run_id = %(run_id)s)
+order by review.id limit %(limit)s;
+
+-- name: answer_review
+-- One person wins; the row lock makes the other see `answered`.
+update rotina.review
+set state = 'answered', answer = %(answer)s, answered_by = %(by)s, answered_at = now()
+where id = %(id)s and state = 'open'
+returning run_id;
+
+-- name: wake_run
+-- A waiting run goes on once nothing is left to answer.
+update rotina.run
+set state = 'queued', available_at = now(), hinted_at = now(), hints = 0
+where id = %(run_id)s and state = 'waiting' and not exists (
+    select from rotina.review where review.run_id = run.id and review.state = 'open'
+)
+returning id, queue;
+
+-- name: lock_run
+-- Two reviews of one run answered at once: the second one must see the first one's answer.
+select id from rotina.run where id = %(run_id)s for update;
+
+-- name: insert_thread
+-- A conversation; its messages are runs of `workflow`.
+insert into rotina.thread (id, tenant, workflow, customer)
+values (%(id)s, %(tenant)s, %(workflow)s, %(customer)s) returning *;
+
+-- name: get_thread
+-- One thread.
+select * from rotina.thread where id = %(id)s and tenant = %(tenant)s;
+
+-- name: list_threads
+-- Newest first.
+select * from rotina.thread
+where tenant = %(tenant)s and (%(before)s::uuid is null or id < %(before)s)
+order by id desc limit %(limit)s;
+
+-- name: list_messages
+-- What was said after what the reader has seen, oldest first.
+select * from rotina.message where thread_id = %(thread_id)s and id > %(after)s order by id;
+
+-- name: insert_message
+-- One line of a conversation; a run has one message of each role.
+insert into rotina.message (thread_id, run_id, role, text, data)
+values (%(thread_id)s, %(run_id)s, %(role)s, %(text)s, %(data)s);
+
+-- name: update_thread_state
+-- What the agent remembers, in the transaction of its reply.
+update rotina.thread set state = %(state)s where id = %(id)s;
+
+-- name: unanswered_message
+-- Whether an earlier message of the thread is still being answered: messages are taken in turn.
+select earlier.id from rotina.message own
+join rotina.message earlier on earlier.thread_id = own.thread_id and earlier.id < own.id
+join rotina.run on run.id = earlier.run_id
+where own.run_id = %(run_id)s and own.role = 'user' and earlier.role = 'user'
+  and run.state not in ('succeeded', 'failed', 'cancelled')
+limit 1;
+
+-- name: earlier_messages
+-- The conversation before this run's own message.
+select earlier.* from rotina.message own
+join rotina.message earlier on earlier.thread_id = own.thread_id and earlier.id < own.id
+where own.run_id = %(run_id)s and own.role = 'user' order by earlier.id;
 
 -- name: own_running
 -- What the ledger says this worker drives.

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
-from rotina.database import Pool, load_queries
+from rotina.database import Pool, load_queries, tenant_scope
 from rotina.errors import (
     DocumentTooLargeError,
     IdempotencyConflictError,
@@ -37,6 +37,14 @@ class Upload:
         """How the run's input names this file."""
         digest = hashlib.sha256(self.content).hexdigest()
         return FileReference(sha256=digest, name=self.name, media_type=self.media_type)
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a customer said, to be stored with the run that answers it."""
+
+    thread_id: UUID
+    text: str
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,9 @@ class RunStore:
         *,
         key: str | None = None,
         upload: Upload | None = None,
+        message: Message | None = None,
     ) -> Accepted:
-        """Commit a run, and the file it reads, in one transaction.
+        """Commit a run, with the file it reads or the message it answers, in one transaction.
 
         The same `key` with the same input returns the run it made before; with another input it
         is an `IdempotencyConflictError`. Raises `InvalidInputError` before anything is written.
@@ -89,7 +98,7 @@ class RunStore:
             "max_attempts": self._max_attempts,
         }
         try:
-            inserted = await self._insert(row, upload)
+            inserted = await self._insert(row, upload, message)
         except psycopg.DataError as error:
             raise InvalidInputError(
                 f"Input of {workflow.name!r} cannot be stored ({type(error).__name__}): "
@@ -134,10 +143,10 @@ class RunStore:
         )
         return [RunSummary.model_validate(row) for row in rows]
 
-    async def events(self, run_id: UUID) -> list[RunEvent]:
-        """The timeline of a run, oldest first."""
+    async def events(self, run_id: UUID, *, after: int = 0) -> list[RunEvent]:
+        """The timeline of a run after event `after`, oldest first."""
         run = await self.get(run_id)
-        rows = await self._all("list_events", run_id=run.id)
+        rows = await self._all("list_events", run_id=run.id, after=after)
         return [RunEvent.model_validate(row) for row in rows]
 
     async def model_calls(self, run_id: UUID) -> list[ModelCallRow]:
@@ -157,16 +166,23 @@ class RunStore:
 
     async def live_workers(self) -> int:
         """How many worker processes are alive."""
-        return len(await self._all("list_workers"))
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(self._sql["list_workers"])
+            return len(await cursor.fetchall())
 
-    async def _insert(self, row: Mapping[str, Any], upload: Upload | None) -> bool:
+    async def _insert(
+        self, row: Mapping[str, Any], upload: Upload | None, message: Message | None
+    ) -> bool:
         """One transaction; False when the idempotency key is taken."""
-        async with self._pool.connection() as connection, connection.transaction():
+        async with tenant_scope(self._pool, self._tenant) as connection:
             cursor = await connection.execute(self._sql["insert_run"], row)
             if await cursor.fetchone() is None:
                 return False
             if upload is not None:
                 await connection.execute(self._sql["put_file"], self._file_row(upload))
+            if message is not None:
+                said = {**asdict(message), "run_id": row["id"], "role": "user", "data": Jsonb({})}
+                await connection.execute(self._sql["insert_message"], said)
             event = {"run_id": row["id"], "kind": "accepted", "data": Jsonb({})}
             await connection.execute(self._sql["insert_event"], event)
         return True
@@ -198,12 +214,12 @@ class RunStore:
         return Accepted(row["id"], workflow.queue, created=False)
 
     async def _one(self, name: str, **values: Any) -> dict[str, Any] | None:
-        async with self._pool.connection() as connection:
+        async with tenant_scope(self._pool, self._tenant) as connection:
             cursor = await connection.execute(self._sql[name], {"tenant": self._tenant, **values})
             return await cursor.fetchone()
 
     async def _all(self, name: str, **values: Any) -> list[dict[str, Any]]:
-        async with self._pool.connection() as connection:
+        async with tenant_scope(self._pool, self._tenant) as connection:
             cursor = await connection.execute(self._sql[name], {"tenant": self._tenant, **values})
             return await cursor.fetchall()
 
