@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from rotina.cli.objects import json_object
 from rotina.errors import InvalidInputError, RotinaError
 from rotina.settings import load_settings
 
@@ -57,7 +58,7 @@ def run(
     """
     if key is not None and len(files) > 1:
         raise click.UsageError("--key names one run: give one file with it")
-    order = _Order(workflow, _object(value), key, detach, as_json, timeout)
+    order = _Order(workflow, json_object(value, "--input"), key, detach, as_json, timeout)
     if not asyncio.run(_run_all(order, files)):
         sys.exit(1)
 
@@ -78,17 +79,6 @@ def runs(workflow: str | None, state: str | None, limit: int, as_json: bool) -> 
 def show(run_id: str, as_json: bool) -> None:
     """Show one RUN (its id, or how the id begins): timeline, fields, quotes, tokens, cost."""
     asyncio.run(_show(run_id, as_json=as_json))
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        raw = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
-        value = json.loads(raw)
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"--input is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidInputError("--input is not a JSON object: write it as {…}")
-    return value
 
 
 def _state(text: str | None) -> "RunState | None":
@@ -124,7 +114,7 @@ async def _run_all(order: _Order, files: tuple[Path, ...]) -> bool:
                 good = False
                 continue
             _print_run(order, path, ended)
-            good = good and (order.detach or ended.state == "succeeded")
+            good = good and (order.detach or ended.state in {"succeeded", "waiting"})
         told.cancel()
     return good
 
@@ -143,7 +133,7 @@ async def _run_one(
         accepted = await client.start(order.workflow, order.value, key=order.key, upload=upload)
     if order.detach:
         return await client.store.get(accepted.id)
-    return await client.wait(accepted.id, timeout=order.timeout)
+    return await client.wait(accepted.id, timeout=order.timeout, or_review=True)
 
 
 def _upload(path: Path) -> "Upload":

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rotina.graphs.extraction import ExtractionResult
-from rotina.runs import ModelCallRow, Run, RunEvent, RunSummary
+from rotina.runs import ModelCallRow, Review, Run, RunEvent, RunSummary
 
 WIDTH = 140
 """Columns where the output is no terminal."""
@@ -41,11 +41,28 @@ def print_run(run: Run, title: str | None = None) -> None:
         where = f" in {run.error['node']}" if run.error.get("node") else ""
         message = f"{run.error.get('type')}{where}: {run.error.get('message')}"
         console.print(f"[red]{escape(message)}[/]")
+    if run.state == "waiting":
+        console.print("it waits for a person: see `rotina reviews`, then `rotina answer REVIEW`")
     extraction = extraction_of(run)
     if extraction is not None:
         print_fields(extraction)
     elif run.result is not None:
         console.print_json(data=run.result)
+
+
+def print_reviews(reviews: Sequence[Review]) -> None:
+    """What waits for a person: the question, what to know for it, and the form's fields."""
+    if not reviews:
+        console.print("nothing waits for an answer")
+        return
+    table = _table("review", "workflow", "asked", "of", "question", "fields")
+    for each in reviews:
+        fields = ", ".join(each.form.get("properties", {}))
+        known = "\n".join(f"{name}: {value}" for name, value in each.data.items())
+        question = escape(f"{each.question}\n{known}".strip())
+        asked = each.created_at.strftime("%Y-%m-%d %H:%M")
+        table.add_row(str(each.id), each.workflow, asked, each.assignee or "", question, fields)
+    console.print(table)
 
 
 def extraction_of(run: Run) -> ExtractionResult | None:

@@ -1,46 +1,79 @@
-"""A program's access to runs: accept, hint, wait."""
+"""A program's access to runs, threads and reviews: accept, hint, wait."""
 
 import asyncio
-import time
+import copy
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
 from uuid import UUID
 
 from celery import Celery
 
-from rotina.database import open_pool
-from rotina.runs import Accepted, Hint, Registry, Run, RunStore, Upload
+from rotina.database import Pool, open_pool
+from rotina.gateway import Gateway, PostgresLedger
+from rotina.knowledge import KnowledgeBase
+from rotina.runs import (
+    Accepted,
+    Hint,
+    Message,
+    Registry,
+    ReviewStore,
+    Run,
+    RunStore,
+    Thread,
+    ThreadStore,
+    Upload,
+    wait_for_end,
+)
 from rotina.settings import Settings
 from rotina.worker.app import create_app, send_hint
 
-FIRST_LOOK, LONGEST_PAUSE = 0.05, 0.5
-
 
 class Client:
-    """Starts runs and waits for them; open it with `async with Client.open(settings)`."""
+    """Starts runs and waits for them, for one tenant; open it with `Client.open(settings)`."""
 
-    def __init__(self, store: RunStore, registry: Registry, app: Celery) -> None:
-        self.store = store
+    def __init__(
+        self, pool: Pool, settings: Settings, registry: Registry, gateway: Gateway, app: Celery
+    ) -> None:
+        self.pool = pool
         self.registry = registry
+        self._settings = settings
+        self._gateway = gateway
         self._app = app
+        self._bind(settings.tenant)
+
+    def _bind(self, tenant: str) -> None:
+        self.tenant = tenant
+        self.store = RunStore(
+            self.pool,
+            tenant=tenant,
+            max_attempts=self._settings.max_attempts,
+            max_file_bytes=self._settings.max_file_bytes,
+        )
+        self.reviews = ReviewStore(self.pool, tenant=tenant)
+        self.threads = ThreadStore(self.pool, tenant=tenant)
+        self.gateway = self._gateway.bound(run_id=None, tenant=tenant)
+        self.knowledge = KnowledgeBase(self.pool, self.gateway, tenant)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings) -> AsyncIterator[Self]:
         """Connect to the database. Raises `SettingsError` or `DatabaseError`."""
-        app = create_app(settings)
-        async with open_pool(settings.require_database_url(), size=settings.pool_size) as pool:
-            store = RunStore(
-                pool,
-                tenant=settings.tenant,
-                max_attempts=settings.max_attempts,
-                max_file_bytes=settings.max_file_bytes,
+        async with AsyncExitStack() as stack:
+            app = create_app(settings)
+            stack.callback(app.close)
+            registry = Registry.load(settings.workflows, settings.project_dir)
+            pool = await stack.enter_async_context(
+                open_pool(settings.require_database_url(), size=settings.pool_size)
             )
-            try:
-                yield cls(store, Registry.load(settings.workflows, settings.project_dir), app)
-            finally:
-                app.close()
+            gateway = await stack.enter_async_context(Gateway(settings, PostgresLedger(pool)))
+            yield cls(pool, settings, registry, gateway, app)
+
+    def bound(self, tenant: str) -> "Client":
+        """The same client for another tenant; it needs no `open` of its own."""
+        view = copy.copy(self)
+        view._bind(tenant)  # noqa: SLF001 - its own
+        return view
 
     async def start(
         self,
@@ -60,17 +93,49 @@ class Client:
             value = {**value, declared.file_field: upload.reference.model_dump()}
         accepted = await self.store.accept(declared, value, key=key, upload=upload)
         if accepted.created:
-            hint = Hint(accepted.id, accepted.queue)
-            await asyncio.to_thread(send_hint, self._app, hint)
+            await self.hint(Hint(accepted.id, accepted.queue))
         return accepted
 
-    async def wait(self, run_id: UUID, *, timeout: float | None = None) -> Run:
-        """The run once it has ended. Raises `TimeoutError` after `timeout` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = FIRST_LOOK
-        while not (run := await self.store.get(run_id)).ended:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"run {run_id} is still {run.state} after {timeout} s")
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
-        return run
+    async def open_thread(self, workflow: str, *, customer: str | None = None) -> Thread:
+        """Begin a conversation with the agent behind a conversational workflow.
+
+        Raises `UnknownWorkflowError` or `InvalidInputError`.
+        """
+        return await self.threads.open(self.registry[workflow], customer=customer)
+
+    async def say(self, thread_id: UUID, text: str, *, key: str | None = None) -> Accepted:
+        """Add a customer's message to a thread; the run that answers it is accepted with it.
+
+        Raises `ThreadNotFoundError`, `InvalidInputError` or `IdempotencyConflictError`.
+        """
+        thread = await self.threads.get(thread_id)
+        accepted = await self.store.accept(
+            self.registry[thread.workflow],
+            {"thread": str(thread_id), "text": text},
+            key=key,
+            message=Message(thread_id, text),
+        )
+        if accepted.created:
+            await self.hint(Hint(accepted.id, accepted.queue))
+        return accepted
+
+    async def answer(self, review_id: UUID, value: Mapping[str, Any], *, by: str) -> None:
+        """Answer a review; its run goes on. Errors as in `ReviewStore.answer`."""
+        hint = await self.reviews.answer(review_id, value, by=by)
+        if hint is not None:
+            await self.hint(hint)
+
+    async def hint(self, hint: Hint) -> None:
+        """Tell a queue about a run; without a broker the sweeper does it later."""
+        await asyncio.to_thread(send_hint, self._app, hint)
+
+    async def wait(
+        self, run_id: UUID, *, timeout: float | None = None, or_review: bool = False
+    ) -> Run:
+        """The run once it has ended, or, with `or_review`, waits for a person.
+
+        Raises `TimeoutError` after `timeout` seconds.
+        """
+        return await wait_for_end(
+            lambda: self.store.get(run_id), timeout=timeout, or_review=or_review
+        )

@@ -1,0 +1,22 @@
+"""JSON objects as the command line takes them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rotina.errors import InvalidInputError
+
+
+def json_object(text: str, what: str) -> dict[str, Any]:
+    """The JSON object in `text`, or in the file after an `@`.
+
+    Raises `InvalidInputError`, which calls the value `what`.
+    """
+    try:
+        raw = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+        value = json.loads(raw)
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{what} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidInputError(f"{what} is not a JSON object: write it as {{…}}")
+    return value
