@@ -6,6 +6,9 @@ set -eu
 psql --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
 \set password `cat /run/secrets/database_password`
 CREATE ROLE rotina LOGIN PASSWORD :'password';
+-- What is done for one tenant runs as this role: see docs/reference/runs.md.
+CREATE ROLE rotina_tenant NOLOGIN NOBYPASSRLS;
+GRANT rotina_tenant TO rotina;
 CREATE DATABASE rotina OWNER rotina;
 \connect rotina
 CREATE EXTENSION vector;

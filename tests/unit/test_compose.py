@@ -19,7 +19,7 @@ from rotina.cli import COMMANDS
 from rotina.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {"migrate", "worker-io", "worker-cpu", "beat"}
+OURS = {"migrate", "worker-io", "worker-cpu", "beat", "server"}
 ONE_SHOT = {"migrate"}
 
 Compose = dict[str, Any]
@@ -82,8 +82,13 @@ def test_ours_run_without_privileges(compose: Compose) -> None:
     assert "apt-get" not in final
 
 
-def test_nothing_is_published(compose: Compose) -> None:
-    assert not [name for name, service in compose["services"].items() if "ports" in service]
+def test_only_the_server_is_published_and_to_this_machine_only(compose: Compose) -> None:
+    published = {
+        name: service["ports"]
+        for name, service in compose["services"].items()
+        if "ports" in service
+    }
+    assert published == {"server": ["127.0.0.1:${ROTINA_PORT:-8000}:8000"]}
     assert compose["networks"]["data"]["internal"] is True
 
 

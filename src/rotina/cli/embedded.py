@@ -62,7 +62,7 @@ class Terminal:
 
 @click.command()
 @click.option("--detach", is_flag=True, help="Return once everything is ready, and keep it going.")
-@click.option("--services-only", is_flag=True, help="Start no workers and no beat.")
+@click.option("--services-only", is_flag=True, help="Start no workers, no beat, no server.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
@@ -77,7 +77,7 @@ def up(detach: bool, services_only: bool, timeout: float) -> None:
     REDIS_URL, a model URL or a route brings them. Downloads the models on first use.
     """
     from rotina.embedded.detach import start_detached
-    from rotina.embedded.supervisor import CELERY, run
+    from rotina.embedded.supervisor import run
 
     settings = load_settings(services=False)
     if detach:
@@ -85,7 +85,7 @@ def up(detach: bool, services_only: bool, timeout: float) -> None:
         pid = start_detached(settings, arguments, click.echo)
         click.echo(f"Runs in the background (process {pid}).")
         return
-    run(settings, Terminal(), celery=() if services_only else CELERY, timeout=timeout)
+    run(settings, Terminal(), services_only=services_only, timeout=timeout)
 
 
 @click.command()

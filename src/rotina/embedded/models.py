@@ -31,14 +31,19 @@ class ModelServer:
 
     def ready(self) -> bool:
         """Whether the model is loaded and serves."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return is_healthy(self.port)
+
+
+def is_healthy(port: int) -> bool:
+    """Whether a server on this machine answers `GET /health` with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def chat_server(data: Path, *, model: str, weights: Weights, path: Path, port: int) -> ModelServer:

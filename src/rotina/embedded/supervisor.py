@@ -59,14 +59,14 @@ def run(
     settings: Settings,
     report: Report,
     *,
-    celery: Sequence[Sequence[str]] = CELERY,
+    services_only: bool = False,
     timeout: float = 120.0,
 ) -> None:
     """Start, serve and watch until Ctrl-C, SIGTERM or SIGHUP, then stop all in order.
 
     `settings` must be those without a running supervisor's offer
-    (`load_settings(services=False)`). `celery` lists the arguments of the `rotina` commands to
-    keep running. `timeout` is how many seconds a service may take to be ready, downloads excluded.
+    (`load_settings(services=False)`). `services_only` starts no workers, no beat and no server of
+    Rotina's own. `timeout` is how many seconds a service may take to be ready, downloads excluded.
 
     Raises `AlreadyRunningError`, `DownloadError`, or `EmbeddedError` with the end of a log.
     """
@@ -75,7 +75,7 @@ def run(
     with hold(data) as lock, _stop_signals():
         supervisor = _Supervisor(settings, report, Children(report.line, [data / SERVICES_FILE]))
         try:
-            supervisor.start(celery, timeout)
+            supervisor.start(timeout, services_only=services_only)
             lock.announce(ready=True)
             report.line(
                 f"Ready. Logs are in {data / 'logs'}. Ctrl-C or `rotina down` stops it all."
@@ -137,18 +137,23 @@ class _Supervisor:
     children: Children
     workers: list[Child] = field(default_factory=list)
 
-    def start(self, celery: Sequence[Sequence[str]], timeout: float) -> None:
+    def start(self, timeout: float, *, services_only: bool) -> None:
         parts = embedded_parts(self.settings)
         files = self._fetch(parts)
         services = Services(supervisor_pid=os.getpid())
         ports = _Ports(self.settings.data_path / "ports.json")
         batch = [*self._servers(parts, ports, services), *self._models(files, ports, services)]
+        server_port = ports.of("server")
         ports.keep()
         self.children.start(batch, timeout)
         self._migrate(services)
+        if not services_only:
+            services.server_url = f"http://127.0.0.1:{server_port}"
         text = services.model_dump_json(indent=2)
         write_private(self.settings.data_path / SERVICES_FILE, text + "\n")
-        self.workers = [self._worker(arguments) for arguments in celery]
+        if not services_only:
+            self.workers = [self._command("-".join(each), each) for each in CELERY]
+            self.workers.append(self._server(server_port))
         self.children.start(self.workers, timeout)
         for child in (*batch, *self.workers):
             self._say(child, services)
@@ -215,8 +220,12 @@ class _Supervisor:
         if applied:
             self.report.line(f"Applied {len(applied)} database migrations.")
 
-    def _worker(self, arguments: Sequence[str]) -> Child:
-        name = "-".join(arguments)
+    def _server(self, port: int) -> Child:
+        child = self._command("server", ("serve", "--port", str(port)))
+        child.ready = lambda: models.is_healthy(port)
+        return child
+
+    def _command(self, name: str, arguments: Sequence[str]) -> Child:
         program = Program(
             name=name,
             command=(sys.executable, "-m", "rotina", *arguments),
@@ -232,6 +241,7 @@ class _Supervisor:
             "valkey": _address(services.redis_url),
             "chat": services.deployments.get(models.CHAT, {}).get("base_url"),
             "embed": services.deployments.get(models.EMBED, {}).get("base_url"),
+            "server": services.server_url,
         }.get(child.program.name)
         self.report.line(f"  {child.program.name:<10} pid {pid:<8} {where or ''}".rstrip())
 
