@@ -1,8 +1,10 @@
 """The tutorial, followed to the letter, with a scripted model in place of the embedded one."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,21 @@ def receipt(request: Request) -> dict[str, Any]:
     return {"shop": first, "day": rest[0], "total": rest[-1].split()[-1]}
 
 
-@pytest.fixture
-def blocks() -> dict[str, list[str]]:
-    text = (PROJECT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    found: dict[str, list[str]] = {"python": [], "console": []}
-    for kind, block in BLOCK.findall(text):
-        found[kind].append(block)
-    return found
-
-
-def test_the_tutorial(processes: Stack, tmp_path: Path, blocks: dict[str, list[str]]) -> None:
+@pytest.mark.parametrize(
+    ("page", "shop", "question"),
+    [("tutorial.md", "Corner Books", "Reimburse it?"),
+     ("tutorial.pt.md", "Livraria da Esquina", "Reembolsar?")],
+)  # fmt: skip
+def test_the_tutorial(
+    processes: Stack, tmp_path: Path, page: str, shop: str, question: str
+) -> None:
+    agent, workflow, program, asking = _blocks(page, "python")
+    printed = [
+        line.removeprefix("$ ")
+        for block in _blocks(page, "console")
+        for line in block.splitlines()
+        if "printf" in line
+    ]
     model = processes.model("tests.acceptance.test_tutorial:receipt")
     processes.environment = {
         **processes.environment, "OPENAI_BASE_URL": model, "ROTINA_MODEL": "scripted",
@@ -38,20 +45,51 @@ def test_the_tutorial(processes: Stack, tmp_path: Path, blocks: dict[str, list[s
     made = processes.run("new", "shop")
     assert made.returncode == 0, made.stderr
     project = tmp_path / "shop"
-    agent, workflow, program = blocks["python"]
-    (project / "shop" / "agents" / "receipts.py").write_text(agent)
-    (project / "shop" / "workflows" / "receipt_intake.py").write_text(workflow)
-    (project / "program.py").write_text(program)
-    printed = next(line for line in blocks["console"][-1].splitlines() if "printf" in line)
-    subprocess.run(printed.removeprefix("$ "), shell=True, check=True, cwd=project)
+    (project / "shop" / "agents" / "receipts.py").write_text(agent, encoding="utf-8")
+    (project / "shop" / "workflows" / "receipt_intake.py").write_text(workflow, encoding="utf-8")
+    (project / "program.py").write_text(program, encoding="utf-8")
+    for command in printed:
+        subprocess.run(command, shell=True, check=True, cwd=project)
 
     processes.cwd = project
     processes.worker()
     done = processes.run("run", "receipt_intake", "receipt.txt", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     extraction = json.loads(done.stdout)["result"]["extraction"]
-    assert extraction["data"] == {"shop": "Corner Books", "day": "2025-05-12", "total": 31.9}
+    assert extraction["data"] == {"shop": shop, "day": "2025-05-12", "total": 31.9}
     assert all(field["proven"] for field in extraction["fields"])
 
-    processes.start("program", "program.py").wait(60)
-    assert "succeeded {'day': '2025-05-12'" in processes.log("program"), processes.log("program")
+    for _ in range(2):
+        program_run = subprocess.run(
+            [sys.executable, "program.py"],
+            cwd=project,
+            env={**os.environ, **processes.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert "succeeded {'day': '2025-05-12'" in program_run.stdout
+    assert len(processes.run("runs", "--json").stdout.splitlines()) == 2, "one key, one run"
+
+    (project / "shop" / "workflows" / "receipt_intake.py").write_text(asking, encoding="utf-8")
+    processes.terminate("worker-io")
+    processes.worker()
+    waiting = json.loads(processes.run("run", "receipt_intake", "large.txt", "--json").stdout)
+    assert waiting["state"] == "waiting"
+    (asked,) = processes.run("reviews", "--json").stdout.splitlines()
+    review = json.loads(asked)
+    assert review["question"] == question
+    assert processes.run("answer", review["id"], '{"approve": true}').returncode == 0
+    processes.wait_for(
+        "the run to end",
+        lambda: (
+            json.loads(processes.run("show", waiting["id"], "--json").stdout)["state"]
+            == "succeeded"
+        ),
+    )
+
+
+def _blocks(page: str, kind: str) -> list[str]:
+    text = (PROJECT / "docs" / page).read_text(encoding="utf-8")
+    return [block for found, block in BLOCK.findall(text) if found == kind]
