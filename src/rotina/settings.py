@@ -147,6 +147,8 @@ class Settings(BaseSettings):
     """Packages to import: each module in them may declare workflows."""
     migrations: list[Path] = Field(default_factory=list)
     """Folders with the project's own SQL migrations, applied after Rotina's."""
+    streams: list[str] = Field(default_factory=lambda: ["rotina:start"])
+    """Redis Streams whose entries start runs; io workers read them."""
     tenant: str = Field(default="default", min_length=1)
     io_concurrency: int = Field(default=200, ge=1)
     """Runs that one io worker process drives at once."""
@@ -238,6 +240,8 @@ class Services(BaseModel):
     supervisor_pid: int
     database_url: str | None = None
     redis_url: str | None = None
+    server_url: str | None = None
+    """Where `rotina serve` listens; for people and programs, no setting."""
     deployments: dict[str, dict[str, Any]] = Field(default_factory=dict)
     routes: dict[str, dict[str, Any]] = Field(default_factory=dict)
 

@@ -1,15 +1,20 @@
 """The Celery app of a deployment.
 
-A message carries a run's id and nothing else: it is a hint to look at PostgreSQL. So it may be
-lost (the sweeper sends another), doubled or late (there is nothing to claim), and tasks are
-acknowledged early and never retried by Celery.
+A message of Rotina's own carries a run's id and nothing else: it is a hint to look at PostgreSQL.
+So it may be lost (the sweeper sends another), doubled or late (there is nothing to claim), and
+tasks are acknowledged early and never retried by Celery.
+
+`rotina.start` is the exception: any Celery client sends it, and the message is all there is until
+its run is committed. It is acknowledged after that, and its key makes a redelivery harmless.
 """
 
 import logging
+import time
 from typing import Any
 from uuid import UUID
 
-from celery import Celery, bootsteps, signals
+from celery import Celery, Task, bootsteps, signals
+from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
 from rotina.runs import Hint
@@ -21,8 +26,11 @@ logger = logging.getLogger(__name__)
 
 DRIVE = "rotina.drive"
 SWEEP = "rotina.sweep"
+START = "rotina.start"
 BEAT_SECONDS = 10.0
 """Workers sweep by themselves; beat's sweep wakes a worker that has not opened its loop yet."""
+OFFER_AGAIN_SECONDS = 2.0
+"""How long a message waits in its worker before it goes back to a queue that was not heard."""
 PUBLISH_RETRIES = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.3}
 
 
@@ -89,6 +97,26 @@ def _add_tasks(app: Celery, runtime: Runtime) -> None:
     def sweep() -> None:
         runtime.sweep()
 
+    @app.task(name=START, bind=True, acks_late=True, reject_on_worker_lost=True)  # type: ignore[untyped-decorator]
+    def start(task: Task, /, *arguments: Any, **fields: Any) -> None:
+        if arguments:  # refused with the rest: the fields of a message have names
+            fields = {**fields, "arguments": list(arguments)}
+        _receive(runtime, task.request.id, fields)
+
+
+def _receive(runtime: Runtime, task_id: str, fields: dict[str, Any]) -> None:
+    """One message; what keeps it from being a run or a refusal gives it back to the queue.
+
+    Not by `Task.retry`: that publishes a second message and drops the first one even where the
+    second could not be published.
+    """
+    try:
+        runtime.receive(fields, source="celery", reference=task_id, key=task_id)
+    except Exception as error:
+        logger.exception("%s %s goes back to the queue", START, task_id)
+        time.sleep(OFFER_AGAIN_SECONDS)
+        raise Reject(str(error), requeue=True) from error
+
 
 def _bind_lifetime(app: Celery, runtime: Runtime, settings: Settings) -> None:
     """Check the broker before consuming, drain on SIGTERM, close at the end."""
@@ -112,5 +140,6 @@ def _bind_lifetime(app: Celery, runtime: Runtime, settings: Settings) -> None:
             check_broker(settings.require_redis_url())
             if "prefork" not in worker.pool_cls.__module__:
                 runtime.open()
+                runtime.consume()
 
     app.steps["worker"].add(RotinaStep)

@@ -7,9 +7,10 @@ one HTTP session and one small connection pool.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,21 +18,20 @@ from uuid import UUID
 
 from rotina.database import Pool, open_pool
 from rotina.gateway import Gateway, PostgresLedger
-from rotina.graphs.context import Context
+from rotina.graphs.context import Context, make_context
 from rotina.knowledge.loading import Limits
 from rotina.runs import (
     Driver,
-    Effects,
     Fence,
     Hint,
     Outcome,
     Registry,
     Run,
-    RunStore,
     WorkerLease,
     sweep,
 )
 from rotina.settings import Settings
+from rotina.triggers import Door, StreamConsumer, fire_due
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ SWEEP_SECONDS = 2.0
 class _Resources:
     pool: Pool
     driver: Driver
+    door: Door
+    firing: asyncio.Lock
 
 
 class Runtime:
@@ -61,14 +63,30 @@ class Runtime:
         self._thread: threading.Thread | None = None
         self._resources: _Resources | None = None
         self._stack = contextlib.AsyncExitStack()
+        self._consuming: list[asyncio.Task[None]] = []
 
     def drive(self, run_id: UUID) -> Outcome:
         """Drive a run; blocks the calling thread until it ended or stopped."""
         return self._call(lambda resources: resources.driver.drive(run_id))
 
     def sweep(self) -> None:
-        """One sweep of the ledger, with the hints it finds."""
-        self._call(lambda resources: self._sweep(resources.pool))
+        """One sweep of the ledger, with the hints it finds, and the schedules that are due."""
+        self._call(self._sweep)
+
+    def receive(self, fields: Mapping[str, Any], *, source: str, reference: str, key: str) -> None:
+        """Make a run of a message, or keep it as refused; errors as in `Door.receive`."""
+        self._call(
+            lambda resources: resources.door.receive(
+                fields, source=source, reference=reference, key=key
+            )
+        )
+
+    def consume(self) -> None:
+        """Read the streams that the settings name, until `drain` or `close`.
+
+        For the one process of an io worker: in a prefork pool each child would be a consumer.
+        """
+        self._call(self._consume)
 
     def open(self) -> None:
         """Start the loop and open pool, lease and gateway.
@@ -90,10 +108,15 @@ class Runtime:
                 raise
 
     def drain(self) -> None:
-        """Let every run stop after its current step; they go back to the queue."""
+        """Let every run stop after its current step; they go back to the queue.
+
+        No entry of a stream is read any more; one that is being read stays pending.
+        """
         resources, loop = self._resources, self._loop
         if resources is not None and loop is not None:
             loop.call_soon_threadsafe(resources.driver.drain)
+            for task in self._consuming:
+                loop.call_soon_threadsafe(task.cancel)
 
     def close(self) -> None:
         """Close what `open` opened; safe to call twice, or without `open`."""
@@ -135,45 +158,52 @@ class Runtime:
             lease = await stack.enter_async_context(
                 WorkerLease(pool, settings.lease_seconds).held()
             )
-            sweeping = asyncio.create_task(self._keep_sweeping(pool), name="rotina-sweep")
-            stack.push_async_callback(_cancel, sweeping)
             driver = Driver(
                 pool, registry, lease, self._context(pool, gateway), redact=settings.redact
             )
+            door = Door(pool, registry, settings.tenant, settings.max_attempts, self._hint)
+            resources = _Resources(pool, driver, door, asyncio.Lock())
+            sweeping = asyncio.create_task(self._keep_sweeping(resources), name="rotina-sweep")
+            stack.push_async_callback(_cancel, sweeping)
             self._stack = stack.pop_all()
-        return _Resources(pool, driver)
+        return resources
 
-    async def _keep_sweeping(self, pool: Pool) -> None:
+    async def _consume(self, resources: _Resources) -> None:
+        async def receive(fields: Mapping[str, Any], source: str, reference: str) -> None:
+            await resources.door.receive(
+                fields, source=source, reference=reference, key=f"{source}:{reference}"
+            )
+
+        for stream in self._settings.streams:
+            consumer = StreamConsumer(self._settings.require_redis_url(), stream, receive)
+            task = asyncio.create_task(consumer.run(), name=f"rotina-stream-{stream}")
+            self._stack.push_async_callback(_cancel, task)
+            self._consuming.append(task)
+
+    async def _keep_sweeping(self, resources: _Resources) -> None:
         """Sweep in the loop itself: a busy queue must not keep dead workers' runs waiting."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
-                await self._sweep(pool)
+                await self._sweep(resources)
             except Exception:  # the next round may find the database back
                 logger.exception("sweep failed")
 
-    async def _sweep(self, pool: Pool) -> None:
-        found = await sweep(pool)
+    async def _sweep(self, resources: _Resources) -> None:
+        found = await sweep(resources.pool)
         if found.requeued or found.failed:
             logger.warning("sweep: %d runs requeued, %d failed", found.requeued, found.failed)
         for hint in found.hints:
-            await asyncio.to_thread(self._send, hint)
+            await self._hint(hint)
+        # Once at a time in a process: firing holds one connection and needs a second one.
+        async with resources.firing:
+            await fire_due(resources.door)
+
+    async def _hint(self, hint: Hint) -> None:
+        await asyncio.to_thread(self._send, hint)
 
     def _context(self, pool: Pool, gateway: Gateway) -> Callable[[Run, Fence], Context]:
-        limits = Limits.from_settings(self._settings)
-
-        def build(run: Run, fence: Fence) -> Context:
-            store = RunStore(pool, tenant=run.tenant)
-            return Context(
-                run_id=run.id,
-                tenant=run.tenant,
-                gateway=gateway,
-                effects=Effects(fence),
-                read_file=store.file,
-                limits=limits,
-            )
-
-        return build
+        return functools.partial(make_context, pool, gateway, Limits.from_settings(self._settings))
 
 
 def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
