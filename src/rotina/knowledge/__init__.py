@@ -1,1 +1,53 @@
-"""rotina.knowledge."""
+"""The pgvector knowledge base: collections, documents, chunks with spans, hybrid search.
+
+Loading a document is in `rotina.knowledge.loading`; the LangChain face is in
+`rotina.knowledge.retriever`, which this package does not import.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rotina.knowledge.base import KnowledgeBase
+    from rotina.knowledge.chunking import Chunk, chunk
+    from rotina.knowledge.document import Document, Page
+    from rotina.knowledge.model import (
+        Added,
+        Collection,
+        CollectionStats,
+        Passage,
+        StoredDocument,
+        Vectors,
+        Weights,
+    )
+
+__all__ = [
+    "Added",
+    "Chunk",
+    "Collection",
+    "CollectionStats",
+    "Document",
+    "KnowledgeBase",
+    "Page",
+    "Passage",
+    "StoredDocument",
+    "Vectors",
+    "Weights",
+    "chunk",
+]
+
+_MODULES = {
+    "Chunk": "chunking",
+    "Document": "document",
+    "KnowledgeBase": "base",
+    "Page": "document",
+    "chunk": "chunking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name when it is first asked for: the process that reads one document needs none."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'model')}")
+    return getattr(module, name)

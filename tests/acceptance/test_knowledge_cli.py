@@ -1,0 +1,160 @@
+"""`rotina kb` with a real worker and a scripted embedding server."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.ledger import rows
+from tests.acceptance.stack import Stack
+
+NOTHING = "tests.acceptance.test_knowledge_cli:plausible"
+
+
+def plausible(request: object) -> None:
+    """The scripted server's own answers."""
+
+
+@pytest.fixture
+def embedding(processes: Stack) -> Stack:
+    """A stack with a collection and an embedding model; no worker yet."""
+    url = processes.model(NOTHING)
+    deployment = {"one": {"model": "scripted", "base_url": url}}
+    processes.environment = {
+        **processes.environment,
+        "ROTINA_DEPLOYMENTS": json.dumps(deployment),
+        "ROTINA_ROUTES": json.dumps({"embed": {"deployments": ["one"]}}),
+    }
+    done = processes.run("kb", "create", "help")
+    assert done.returncode == 0, done.stderr
+    return processes
+
+
+def added(stack: Stack, *arguments: str) -> dict[str, Any]:
+    """What became of each file, by its name."""
+    done = stack.run("kb", "add", "help", *arguments, "--json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines, done.stderr
+    return {Path(line["file"]).name: line for line in lines}
+
+
+def states(told: dict[str, Any]) -> dict[str, str]:
+    return {name: line["state"] for name, line in told.items()}
+
+
+def test_a_folder_is_added_searched_and_deleted(embedding: Stack, tmp_path: Path) -> None:
+    embedding.worker()
+    folder = tmp_path / "docs"
+    (folder / "sub").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    (folder / "refunds.md").write_text("# Refunds\n\nRefunds take seven days.")
+    (folder / "sub" / "prazo.txt").write_text("O reembolso leva sete dias úteis.")
+    (folder / ".git" / "config.txt").write_text("hidden")
+    (folder / "photo.png").write_bytes(b"\x89PNG")
+    (folder / "empty.txt").touch()
+    first = added(embedding, str(folder), "--metadata", "year=2025", "--metadata", "team=billing")
+    assert states(first) == {
+        "refunds.md": "succeeded", "prazo.txt": "succeeded", "empty.txt": "failed",
+    }  # fmt: skip
+    assert first["empty.txt"]["error"]["type"] == "EmptyDocumentError"
+
+    # Again: nothing new but another try of what failed; the changed file is a new version.
+    (folder / "refunds.md").write_text("# Refunds\n\nRefunds take ten days.")
+    (folder / "empty.txt").write_text("No longer empty.")
+    metadata = ("--metadata", "year=2025", "--metadata", "team=billing")
+    second = added(embedding, str(folder), *metadata)
+    assert states(second) == {
+        "refunds.md": "succeeded", "prazo.txt": "unchanged", "empty.txt": "succeeded",
+    }  # fmt: skip
+    assert second["refunds.md"]["version"] == 2
+    assert second["prazo.txt"]["run"] == first["prazo.txt"]["run"]
+
+    # Changed back: the old run's result is not what is stored any more.
+    (folder / "refunds.md").write_text("# Refunds\n\nRefunds take seven days.")
+    third = added(embedding, str(folder), *metadata)
+    assert (third["refunds.md"]["state"], third["refunds.md"]["version"]) == ("succeeded", 3)
+
+    done = embedding.run("kb", "search", "help", "refunds seven", "--filter", "year=2025", "--json")
+    (best, *_) = (json.loads(line) for line in done.stdout.splitlines())
+    assert best["document"] == "refunds.md"
+    assert best["metadata"] == {"year": 2025, "team": "billing"}
+    shown = embedding.run("kb", "search", "help", "reembolso", "-k", "1")
+    assert "prazo.txt [0:33]" in shown.stdout
+    none = embedding.run("kb", "search", "help", "refunds", "--filter", 'year="2025"')
+    assert "nothing found" in none.stdout
+
+    told = embedding.run("kb", "stats")
+    assert "help: 3 documents, 3 chunks" in told.stdout
+    assert "scripted, 16 dimensions; exact search" in told.stdout
+    gone = embedding.run("kb", "delete", "help", str(folder / "refunds.md"), "--yes")
+    assert gone.returncode == 0, gone.stderr
+    fourth = added(embedding, str(folder / "refunds.md"), *metadata)
+    assert fourth["refunds.md"]["version"] == 1, "deleted and added: it is there again"
+    assert embedding.run("kb", "delete", "help", "--yes").returncode == 0
+    assert "no collections yet" in embedding.run("kb", "stats").stdout
+
+
+def test_people_see_progress_and_reasons(embedding: Stack, tmp_path: Path) -> None:
+    embedding.worker()
+    good, bad = tmp_path / "good.txt", tmp_path / "bad.pdf"
+    good.write_text("Refunds take seven days.")
+    bad.write_text("no PDF at all")
+    absent = tmp_path / "absent.txt"
+    done = embedding.run("kb", "add", "help", str(good), str(bad), str(absent))
+    assert done.returncode == 1
+    assert f"[1/3] {good}: 1 chunks, version 1" in done.stdout
+    assert f"[2/3] {bad}: UnsupportedDocumentError" in done.stderr
+    assert f"[3/3] {absent}: FileNotFoundError" in done.stderr
+
+
+def test_a_worker_killed_while_it_embeds(
+    processes: Stack, database_url: str, tmp_path: Path
+) -> None:
+    url = processes.model(NOTHING, delay=3.0)
+    deployment = {"one": {"model": "scripted", "base_url": url}}
+    processes.environment = {
+        **processes.environment,
+        "ROTINA_DEPLOYMENTS": json.dumps(deployment),
+        "ROTINA_ROUTES": json.dumps({"embed": {"deployments": ["one"]}}),
+    }
+    processes.rotina("beat", "beat")
+    processes.worker()
+    assert processes.run("kb", "create", "help").returncode == 0
+    path = tmp_path / "long.txt"
+    path.write_text("\n\n".join(f"Paragraph {n} about refunds. " * 20 for n in range(100)))
+    adding = processes.rotina("adding", "kb", "add", "help", str(path), "--json")
+    chunked = "select 1 from rotina.run_event where kind = 'node' and data->>'node' = 'chunk'"
+    processes.wait_for("the run to embed", lambda: bool(rows(database_url, chunked)))
+    processes.kill("worker-io")
+    processes.rotina("worker-io", "worker", "io")
+    assert adding.wait(120) == 0, processes.log("adding")
+    line = json.loads(processes.log("adding").splitlines()[-1])
+    assert (line["state"], line["version"]) == ("succeeded", 1)
+    (run,) = rows(database_url, "select attempts from rotina.run")
+    assert run["attempts"] > 1, "the kill missed: the test shows nothing"
+    stats = json.loads(processes.run("kb", "stats", "help", "--json").stdout)
+    assert (stats["documents"], stats["chunks"]) == (1, line["chunks"])
+
+
+def test_what_the_command_line_refuses(embedding: Stack, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    path = tmp_path / "a.txt"
+    path.write_text("text")
+    cases = [
+        (("create", "help"), "KnowledgeError: There is a collection 'help' already"),
+        (("create", "a b"), "KnowledgeError: 'a b' is no collection's name"),
+        (("add", "absent", str(path)), "CollectionNotFoundError"),
+        (("add", "help", str(tmp_path / "empty")), "holds no document"),
+        (("add", "help", str(path), "--metadata", "year"), "InvalidInputError: 'year' is not KEY"),
+        (("search", "absent", "text"), "CollectionNotFoundError"),
+        (("search", "help", " "), "KnowledgeError: The question is empty"),
+        (("search", "help", "text", "--filter", "$like=3"), "FilterError"),
+        (("stats", "absent"), "CollectionNotFoundError"),
+        (("delete", "help", "a.txt", "--yes"), "KnowledgeError: There is no document 'a.txt'"),
+    ]
+    for arguments, message in cases:
+        done = embedding.run("kb", *arguments)
+        assert done.returncode == 1, arguments
+        assert message in done.stderr, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr

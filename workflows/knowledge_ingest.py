@@ -1,0 +1,34 @@
+"""knowledge_ingest: a file in; its chunks in a collection of the knowledge base."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from rotina.graphs.ingestion import Ingested, build_ingestion
+from rotina.runs import FileReference, Workflow
+
+
+class IngestInput(BaseModel):
+    """What starts a run."""
+
+    document: FileReference
+    collection: str
+    uri: str | None = None
+    """What the document replaces; the file's name unless given."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    language: Literal["en", "pt"] | None = None
+
+
+class IngestOutput(BaseModel):
+    """What a run ends with."""
+
+    ingested: Ingested
+
+
+KNOWLEDGE_INGEST = Workflow(
+    name="knowledge_ingest",
+    description="Put a document into a collection of the knowledge base.",
+    input=IngestInput,
+    output=IngestOutput,
+    build=build_ingestion,
+)
