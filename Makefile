@@ -31,8 +31,8 @@ $(READY): pyproject.toml uv.lock .ci/uv.txt .ci/venv.sh
 
 setup: $(READY) ## install everything into .venv
 
-demo: $(READY) ## real documents through the whole path, with a worker killed on the way
-	@$(PY) samples/demo.py
+demo: $(READY) ## everything on real input, with a worker killed on the way; FAST=1 takes one of each
+	@$(PY) samples/demo.py $(if $(FAST),--fast)
 
 up: $(READY) ## start everything this checkout needs and keep it running
 	@.venv/bin/rotina up

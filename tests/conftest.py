@@ -22,6 +22,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of the person who runs it, and none calls home."""
+    forget_settings(monkeypatch)
+
+
+def forget_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every setting out of the environment."""
     for name in list(os.environ):
         conventional = name.startswith(("DATABASE_URL", "REDIS_URL", "OPENAI_"))
         if name.startswith("ROTINA_") or conventional:

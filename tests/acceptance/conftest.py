@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.stack import Stack, stack
+from tests.conftest import forget_settings
+
+FIRST_START = 400.0
+"""Seconds, downloads included."""
 
 
 @pytest.fixture
@@ -25,3 +29,23 @@ def scripted(processes: Stack) -> Stack:
         "ROTINA_MODEL": "scripted",
     }
     return processes
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """`rotina up` with nothing brought: real servers and models, workers, beat and server.
+
+    The chat model is the smallest that can do it: what it says may be wrong, what is proven is not.
+    """
+    folder = tmp_path_factory.mktemp("embedded")
+    environment = {
+        "ROTINA_DATA_DIR": str(folder / "data"),
+        "ROTINA_EMBEDDED_MODEL": "qwen2.5-0.5b",
+    }
+    running = Stack(environment, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        forget_settings(patch)
+        started = running.run("up", "--detach", timeout=FIRST_START)
+    assert started.returncode == 0, started.stdout + started.stderr
+    yield running
+    assert running.run("down").returncode == 0

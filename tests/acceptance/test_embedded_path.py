@@ -1,7 +1,6 @@
-"""The whole path with nothing brought: `rotina up`, a PDF, a real model, `rotina down`."""
+"""The whole path with nothing brought: `rotina up`, a PDF, a real model."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,29 +10,19 @@ INVOICE = PROJECT / "samples" / "documents" / "invoice-harbor-lights.pdf"
 
 
 @pytest.mark.model
-@pytest.mark.timeout(600)
-def test_a_real_invoice_through_a_real_model(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+def test_a_real_invoice_through_a_real_model(embedded: Stack) -> None:
     """The smallest model that can do it: what it reads may be wrong, what is proven is there."""
-    environment = {
-        "ROTINA_DATA_DIR": str(tmp_path / "data"),
-        "ROTINA_EMBEDDED_MODEL": "qwen2.5-0.5b",
-    }
-    stack = Stack(environment, tmp_path)
-    started = stack.run("up", "--detach", timeout=400)
-    assert started.returncode == 0, started.stdout + started.stderr
-    try:
-        done = stack.run("run", "invoice_intake", str(INVOICE), "--json", timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-        extraction = json.loads(done.stdout)["result"]["extraction"]
-        text = extraction["document"]["text"]
-        proven = [field for field in extraction["fields"] if field["proven"]]
-        assert {"/number", "/total"} <= {field["path"] for field in proven}
-        for field in proven:
-            assert text[field["start"] : field["end"]] == field["quote"]
-        (line,) = stack.run("runs", "--json").stdout.splitlines()
-        shown = json.loads(stack.run("show", json.loads(line)["id"], "--json").stdout)
-        (call,) = shown["model_calls"]
-        assert call["outcome"] == "ok"
-        assert call["prompt_tokens"] > call["completion_tokens"] > 0
-    finally:
-        assert stack.run("down").returncode == 0
+    done = embedded.run("run", "invoice_intake", str(INVOICE), "--json", timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = json.loads(done.stdout)
+    extraction = run["result"]["extraction"]
+    text = extraction["document"]["text"]
+    proven = [field for field in extraction["fields"] if field["proven"]]
+    assert {"/number", "/total"} <= {field["path"] for field in proven}
+    for field in proven:
+        assert text[field["start"] : field["end"]] == field["quote"]
+    shown = json.loads(embedded.run("show", run["id"], "--json").stdout)
+    (call,) = shown["model_calls"]
+    assert call["outcome"] == "ok"
+    assert call["prompt_tokens"] > call["completion_tokens"] > 0

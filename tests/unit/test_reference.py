@@ -18,6 +18,12 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
     [
         ("rotina.runs", "reference/runs.md"),
         ("rotina.graphs.extraction", "reference/extraction.md"),
+        ("rotina.graphs.answering", "reference/answers.md"),
+        ("rotina.graphs.support", "reference/support.md"),
+        ("rotina.graphs.classification", "reference/classification.md"),
+        ("rotina.graphs.ingestion", "reference/knowledge.md"),
+        ("rotina.knowledge", "reference/knowledge.md"),
+        ("rotina.triggers", "reference/triggers.md"),
     ],
 )
 def test_every_public_name_is_on_its_page(module: str, page: str) -> None:
@@ -26,7 +32,18 @@ def test_every_public_name_is_on_its_page(module: str, page: str) -> None:
     assert [name for name in names if name not in text] == []
 
 
-@pytest.mark.parametrize("page", ["reference/runs.md", "reference/extraction.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "reference/runs.md",
+        "reference/extraction.md",
+        "reference/answers.md",
+        "reference/support.md",
+        "reference/classification.md",
+        "reference/knowledge.md",
+        "reference/python.md",
+    ],
+)
 def test_examples_run(page: str) -> None:
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     assert blocks

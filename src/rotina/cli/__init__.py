@@ -16,8 +16,20 @@ COMMANDS = {
     "run": ("rotina.cli.runs", "Run a workflow over files or JSON and wait for the results."),
     "runs": ("rotina.cli.runs", "List runs."),
     "show": ("rotina.cli.runs", "Show one run: timeline, fields, quotes, tokens, cost."),
+    "reviews": ("rotina.cli.reviews", "List what waits for a person."),
+    "answer": ("rotina.cli.reviews", "Answer a review; its run goes on."),
+    "kb": ("rotina.cli.knowledge", "Knowledge base: create, add, search, stats, delete."),
+    "embeddings": (
+        "rotina.cli.analysis",
+        "Classify, cluster, recommend, find anomalies, measure diversity.",
+    ),
+    "schedule": ("rotina.cli.schedule", "Start workflows at set times."),
+    "rejected": ("rotina.cli.rejected", "List queue messages that no run could be made of."),
     "worker": ("rotina.cli.worker", "Start a Celery worker: io or cpu."),
     "beat": ("rotina.cli.worker", "Start the scheduler."),
+    "serve": ("rotina.cli.server", "Serve runs, threads, reviews and models over HTTP."),
+    "keys": ("rotina.cli.server", "Make, list and revoke API keys of the server."),
+    "chat": ("rotina.cli.chat", "Talk to a support bot in a durable thread."),
     "new": ("rotina.cli.new", "Create a project from the scaffold."),
 }
 

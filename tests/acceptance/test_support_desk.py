@@ -1,0 +1,158 @@
+"""The support desk with a real worker: citations, tools, confirmations, turns and kills."""
+
+import json
+import re
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.acceptance.ledger import rows
+from tests.acceptance.stack import PROJECT, Stack
+from tests.scripted_model import Request
+
+SAMPLES = PROJECT / "samples" / "help_center"
+ANSWERS = (
+    ("warranty of 12 months", "The warranty is 12 months."),
+    ("garantia de 12 meses", "A garantia é de 12 meses."),
+)
+
+
+def desk_model(request: Request) -> dict[str, Any] | None:
+    """Decides as a good model would; asked about gnomes, it invents."""
+    schema = request.schema or {}
+    if "anyOf" in schema:
+        return _decision(request.last_message.rpartition("Last message: ")[2])
+    if "sentences" in schema.get("properties", {}):
+        return {"sentences": _sentences(request.last_message)}
+    return None
+
+
+def _decision(text: str) -> dict[str, Any]:
+    if number := re.search(r"AU-?\d+", text):
+        return {"action": "order_status", "arguments": {"number": number.group()}}
+    if "order" in text:
+        # A number that the customer never wrote.
+        return {"action": "order_status", "arguments": {"number": "AU-20311"}}
+    if "chamado" in text or "ticket" in text:
+        arguments = {"topic": "product", "message": "A torradeira não liga.", "number": None}
+        return {"action": "open_ticket", "arguments": arguments}
+    return {"action": "answer", "question": text}
+
+
+def _sentences(prompt: str) -> list[dict[str, Any]]:
+    passages = re.split(r"^\[(\d+)\]", prompt, flags=re.MULTILINE)
+    for number, passage in zip(passages[1::2], passages[2::2], strict=True):
+        for quote, text in ANSWERS:
+            if quote in passage and "gnomes" not in prompt:
+                return [{"source": int(number), "quote": quote, "text": text}]
+    return [{"source": 1, "quote": "We sell garden gnomes", "text": "Yes, we sell garden gnomes."}]
+
+
+@pytest.fixture
+def desk(processes: Stack, database_url: str) -> Stack:
+    """A worker, the help centre in both languages, and three orders."""
+    url = processes.model("tests.acceptance.test_support_desk:desk_model", delay=0.2)
+    processes.environment = {
+        **processes.environment,
+        "OPENAI_BASE_URL": url,
+        "ROTINA_MODEL": "scripted",
+        "ROTINA_EMBEDDING_MODEL": "scripted",
+    }
+    with psycopg.connect(database_url) as connection:
+        connection.execute((SAMPLES / "orders.sql").read_bytes())
+    processes.worker()
+    for language, article in (("en", "warranty.md"), ("pt", "garantia.md")):
+        processes.run("kb", "create", f"help-{language}", "--language", language)
+        added = processes.run("kb", "add", f"help-{language}", str(SAMPLES / language / article))
+        assert added.returncode == 0, added.stdout + added.stderr
+    return processes
+
+
+def talk(stack: Stack, *texts: str, customer: str = "ana@example.com") -> list[dict[str, Any]]:
+    """The replies to a conversation."""
+    said = [part for text in texts for part in ("--message", text)]
+    done = stack.run("chat", "support", "--customer", customer, "--json", *said)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_answers_carry_citations_in_the_customers_language(desk: Stack) -> None:
+    for text, wanted in (
+        ("How long is the warranty?", ANSWERS[0]),
+        ("Qual é o prazo de garantia?", ANSWERS[1]),
+    ):
+        [reply] = talk(desk, text)
+        assert reply["text"] == wanted[1]
+        assert reply["data"]["status"] == "answered"
+        [citation] = reply["data"]["citations"]
+        assert wanted[0] in citation["quote"]
+        assert citation["end"] - citation["start"] == len(citation["quote"])
+
+
+def test_what_the_sources_do_not_say_is_not_said(desk: Stack, database_url: str) -> None:
+    """An invented answer is dropped, and a person is offered; yes makes a ticket."""
+    unknown, handed = talk(desk, "Do you sell garden gnomes?", "yes")
+    assert unknown["data"]["status"] == "unknown"
+    assert unknown["data"]["citations"] == []
+    assert unknown["data"]["dropped"] == ["Yes, we sell garden gnomes."]
+    assert unknown["text"].startswith("I don't know")
+    assert handed["data"]["status"] == "handed_over"
+    assert [row["source"] for row in rows(database_url, "select source from ticket")] == [
+        "handover"
+    ]
+
+
+def test_an_order_is_looked_up_by_the_number_the_customer_wrote(desk: Stack) -> None:
+    asked, told = talk(desk, "Where is my order?", "It is AU-20311")
+    assert asked["data"]["status"] == "needs", "a number that a model made up is refused"
+    assert "AU-20311" not in asked["text"]
+    assert told["data"]["status"] == "told"
+    assert told["data"]["result"]["status"] == "shipped"
+    [other] = talk(desk, "Where is AU-20311?", customer="john@example.com")
+    assert other["data"]["result"] == {"number": "AU-20311", "found": False}
+
+
+@pytest.mark.parametrize(
+    ("consent", "status", "tickets"), [("sim", "done", 1), ("não", "declined", 0)]
+)
+def test_an_effect_waits_for_a_yes(
+    desk: Stack, database_url: str, consent: str, status: str, tickets: int
+) -> None:
+    asked, settled = talk(desk, "Quero abrir um chamado: a torradeira não liga.", consent)
+    assert asked["data"]["status"] == "asked"
+    assert settled["data"]["status"] == status
+    assert len(rows(database_url, "select 1 from ticket")) == tickets
+
+
+def test_a_killed_worker_replies_once_and_opens_one_ticket(desk: Stack, database_url: str) -> None:
+    [asked] = talk(desk, "Quero abrir um chamado: a torradeira não liga.")
+    thread = asked["thread_id"]
+    newest = "rotina.run where workflow = 'support_desk' order by id desc limit 1"
+    before = rows(database_url, f"select id from {newest}")[0]["id"]
+    desk.start(
+        "chat", "-m", "rotina", "chat", "support", "--thread", thread, "--message", "How long is "
+        "the warranty?", "--json",
+    )  # fmt: skip
+    desk.wait_for(
+        "the next message to be worked on",
+        lambda: (
+            (run := rows(database_url, f"select id, state from {newest}")[0])["id"] != before
+            and run["state"] == "running"
+        ),
+    )
+    desk.kill("worker-io")
+    desk.worker()
+    desk._running.pop("chat").wait(60)
+    said = rows(database_url, "select role, text from rotina.message order by id")
+    assert [line["role"] for line in said] == ["user", "assistant", "user", "assistant"]
+    assert said[3]["text"].startswith(ANSWERS[0][1])
+    assert rows(database_url, "select 1 from ticket") == [], "nobody said yes"
+
+
+def test_another_tenant_has_no_such_thread(desk: Stack) -> None:
+    [reply] = talk(desk, "How long is the warranty?")
+    desk.environment = {**desk.environment, "ROTINA_TENANT": "other"}
+    refused = desk.run("chat", "support", "--thread", reply["thread_id"], "--message", "hello")
+    assert refused.returncode == 1
+    assert "ThreadNotFoundError" in refused.stderr

@@ -1,0 +1,171 @@
+"""ticket_triage and daily_digest with real workers: cited answers, tickets, kills, figures."""
+
+import json
+import re
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.acceptance.ledger import rows
+from tests.acceptance.stack import PROJECT, Stack
+from tests.scripted_model import Request
+
+HELP = PROJECT / "samples" / "help_center"
+QUOTES = {
+    "warranty": ("warranty of 12 months", "The warranty is 12 months."),
+    "garantia": ("garantia de 12 meses", "A garantia é de 12 meses."),
+}
+
+
+def shop(request: Request) -> dict[str, Any] | None:
+    """What a good model would say, and once what a bad one would."""
+    properties = (request.schema or {}).get("properties", {})
+    if "label" in properties:
+        return {"label": _label(properties["label"]["enum"], request.last_message)}
+    if "sentences" not in properties:
+        return None
+    if properties["sentences"]["items"]["type"] == "string":
+        return {"sentences": ["One run succeeded.", "There were 77 complaints."]}
+    return {"sentences": _sentences(request.last_message)}
+
+
+def _label(names: list[str], text: str) -> str:
+    broken = "broken" in text or "quebrad" in text
+    if "positive" in names:
+        return "negative" if broken else "neutral"
+    if "urgent" in names:
+        return "urgent" if "fraud" in text else "normal"
+    return "damaged_product" if broken else "product_question"
+
+
+def _sentences(prompt: str) -> list[dict[str, Any]]:
+    """The proven sentence where the question is about the warranty."""
+    passages = re.split(r"^\[(\d+)\]", prompt, flags=re.MULTILINE)
+    for number, passage in zip(passages[1::2], passages[2::2], strict=True):
+        for quote, text in QUOTES.values():
+            if quote in passage and "gnomes" not in prompt:
+                return [{"source": int(number), "quote": quote, "text": text}]
+    return [{"source": 1, "quote": "We sell garden gnomes", "text": "Yes, we sell garden gnomes."}]
+
+
+@pytest.fixture
+def desk(processes: Stack) -> Stack:
+    """A worker, a scripted model, and the help centre in two collections."""
+    url = processes.model("tests.acceptance.test_triage:shop", delay=0.1)
+    processes.environment = {
+        **processes.environment,
+        "OPENAI_BASE_URL": url,
+        "ROTINA_MODEL": "scripted",
+        "ROTINA_EMBEDDING_MODEL": "scripted",
+    }
+    processes.worker()
+    for language, article in (("en", "warranty.md"), ("pt", "garantia.md")):
+        made = processes.run("kb", "create", f"help-{language}", "--language", language)
+        assert made.returncode == 0, made.stderr
+        added = processes.run("kb", "add", f"help-{language}", str(HELP / language / article))
+        assert added.returncode == 0, added.stdout + added.stderr
+    return processes
+
+
+def triage(stack: Stack, message: str) -> dict[str, Any]:
+    done = stack.run("run", "ticket_triage", "--input", json.dumps({"message": message}), "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)["result"]
+    return result
+
+
+@pytest.mark.parametrize(
+    ("message", "language", "said", "quote"),
+    [
+        ("How long is the warranty of a kettle?", "en", *reversed(QUOTES["warranty"])),
+        ("Qual é o prazo de garantia da chaleira?", "pt", *reversed(QUOTES["garantia"])),
+    ],
+)
+def test_a_question_is_answered_with_a_citation(
+    desk: Stack, database_url: str, message: str, language: str, said: str, quote: str
+) -> None:
+    result = triage(desk, message)
+    assert (result["outcome"], result["language"]) == ("answered", language)
+    assert result["answer"]["text"] == said
+    [sentence] = result["answer"]["sentences"]
+    [citation] = sentence["citations"]
+    with psycopg.connect(database_url) as connection:
+        # Row-level security holds the owner, too.
+        connection.execute("select set_config('rotina.tenant', 'default', false)")
+        document = connection.execute(
+            "select text from rotina.document where id = %s", (citation["document_id"],)
+        ).fetchone()
+    assert document is not None
+    assert document[0][citation["start"] : citation["end"]] == citation["quote"]
+    assert quote in citation["quote"]
+    assert rows(database_url, "select 1 from ticket") == []
+
+
+def test_a_damaged_product_is_for_a_person(desk: Stack, database_url: str) -> None:
+    result = triage(desk, "O liquidificador chegou quebrado.")
+    assert result["outcome"] == "person"
+    assert result["intent"]["label"] == "damaged_product"
+    assert result["answer"] is None
+    [ticket] = rows(database_url, "select * from ticket")
+    assert ticket["id"] == result["ticket"]
+    assert (ticket["source"], ticket["topic"], ticket["language"]) == (
+        "triage",
+        "damaged_product",
+        "pt",
+    )
+
+
+def test_what_is_not_proven_goes_to_a_person(desk: Stack, database_url: str) -> None:
+    """Nothing in the help centre says so, and the model's answer has no proof."""
+    result = triage(desk, "Do you sell garden gnomes?")
+    assert result["outcome"] == "person"
+    assert result["reason"] == "the help centre has no proven answer"
+    assert len(rows(database_url, "select 1 from ticket")) == 1
+
+
+def test_a_killed_worker_opens_one_ticket(desk: Stack, database_url: str) -> None:
+    started = desk.run(
+        *("run", "ticket_triage", "--detach"),
+        *("--input", json.dumps({"message": "The blender arrived broken."})),
+    )
+    assert started.returncode == 0, started.stderr
+    triaged = "rotina.run where workflow = 'ticket_triage'"
+    desk.wait_for(
+        "a worker to begin",
+        lambda: rows(database_url, f"select state from {triaged}")[0]["state"] != "queued",
+    )
+    desk.kill("worker-io")
+    desk.worker()
+    desk.wait_for(
+        "the run to end",
+        lambda: rows(database_url, f"select state from {triaged}")[0]["state"] == "succeeded",
+    )
+    assert len(rows(database_url, "select 1 from ticket")) == 1
+
+
+def test_the_digest_counts_and_drops_invented_figures(desk: Stack, database_url: str) -> None:
+    triage(desk, "The blender arrived broken.")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update ticket set created_at = '2025-03-30 23:30+00'")
+        connection.execute(
+            "update rotina.run set created_at = '2025-03-30 23:30+00' "
+            "where workflow = 'ticket_triage'"
+        )
+    told = {}
+    # 23:30 UTC on the 30th is the 31st in Lisbon, on its first summer day.
+    for day, zone in (("2025-03-30", "UTC"), ("2025-03-30", "Europe/Lisbon")):
+        wanted = json.dumps({"day": day, "time_zone": zone})
+        done = desk.run("run", "daily_digest", "--input", wanted, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        told[zone] = json.loads(done.stdout)["result"]
+    assert told["UTC"]["figures"] == ["ticket_triage: 1 succeeded", "tickets: 1"]
+    assert told["UTC"]["summary"] == ["One run succeeded."]
+    assert told["UTC"]["dropped"] == ["There were 77 complaints."]
+    assert told["Europe/Lisbon"]["figures"] == ["tickets: 0"]
+
+
+def test_a_digest_of_no_zone_is_refused(desk: Stack) -> None:
+    done = desk.run("run", "daily_digest", "--input", '{"time_zone": "Mars/Olympus"}')
+    assert done.returncode == 1
+    assert "'Mars/Olympus' is no time zone" in done.stderr
