@@ -86,20 +86,19 @@ class RunStore:
         if upload is not None:
             self._check_size(upload)
         checked = workflow.validate_input(value)
-        digest = _hash(checked)
         row: dict[str, Any] = {
             "id": uuid7(),
             "tenant": self._tenant,
             "workflow": workflow.name,
             "queue": workflow.queue,
             "input": Jsonb(checked),
-            "input_hash": digest,
             "idempotency_key": key,
             "max_attempts": self._max_attempts,
         }
         try:
+            row["input_hash"] = digest = _hash(checked)
             inserted = await self._insert(row, upload, message)
-        except psycopg.DataError as error:
+        except (psycopg.DataError, UnicodeEncodeError) as error:
             raise InvalidInputError(
                 f"Input of {workflow.name!r} cannot be stored ({type(error).__name__}): "
                 "take NUL characters, lone surrogates, NaN and Infinity out of it"
