@@ -277,11 +277,10 @@ async def open_other_doors(client: Client, tally: Tally) -> None:
     for what, run_id in (("schedule", fired), ("queue", queued)):
         run = await client.wait(run_id, timeout=DEADLINE)
         result = run.result or {}
-        lines = result.get("summary") or result.get("figures") or [run.state]
-        tally.notes[what] = (
-            f"digest of {result.get('day')}: {len(result.get('figures', []))} figures"
-        )
-        say(f"{what} started run {run.id}: {escape(' '.join(lines))}")
+        figures = result.get("figures") or [run.state]
+        tally.notes[what] = f"digest of {result.get('day')}: {len(figures)} figures"
+        say(f"{what} started run {run.id}: {escape(' · '.join(figures))}")
+        _print_sentences((result.get("tickets") or {}).get("sentences", []))
     await store.remove(name)
 
 

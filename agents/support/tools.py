@@ -170,7 +170,8 @@ ORDER_STATUS = Tool(
 OPEN_TICKET = Tool(
     name="open_ticket",
     description="report a problem to the help desk. topic: delivery, payment, product, account or "
-    "other; message: the problem in one sentence; number: the order's, or null.",
+    "other; message: the problem in one sentence in the customer's language; number: the order's, "
+    "or null.",
     arguments=TicketArguments,
     run=open_ticket,
     tells=wording.ticket,

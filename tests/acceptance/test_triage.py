@@ -25,8 +25,17 @@ def shop(request: Request) -> dict[str, Any] | None:
         return {"label": _label(properties["label"]["enum"], request.last_message)}
     if "sentences" not in properties:
         return None
-    if properties["sentences"]["items"]["type"] == "string":
-        return {"sentences": ["One run succeeded.", "There were 77 complaints."]}
+    if "report?" in request.last_message:
+        return {
+            "sentences": [
+                {
+                    "source": 1,
+                    "quote": "The blender arrived broken",
+                    "text": "A blender is broken.",
+                },
+                {"source": 1, "quote": "The blender arrived broken", "text": "77 are broken."},
+            ]
+        }
     return {"sentences": _sentences(request.last_message)}
 
 
@@ -160,9 +169,12 @@ def test_the_digest_counts_and_drops_invented_figures(desk: Stack, database_url:
         assert done.returncode == 0, done.stdout + done.stderr
         told[zone] = json.loads(done.stdout)["result"]
     assert told["UTC"]["figures"] == ["ticket_triage: 1 succeeded", "tickets: 1"]
-    assert told["UTC"]["summary"] == ["One run succeeded."]
-    assert told["UTC"]["dropped"] == ["There were 77 complaints."]
+    [sentence] = told["UTC"]["tickets"]["sentences"]
+    assert sentence["text"] == "A blender is broken."
+    assert sentence["citations"][0]["document"].startswith("ticket ")
+    assert told["UTC"]["tickets"]["dropped"] == ["77 are broken."]
     assert told["Europe/Lisbon"]["figures"] == ["tickets: 0"]
+    assert told["Europe/Lisbon"]["tickets"] is None
 
 
 def test_a_digest_of_no_zone_is_refused(desk: Stack) -> None:

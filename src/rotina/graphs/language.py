@@ -55,10 +55,7 @@ def detect(text: str, default: Language = "en") -> Language:
 @lru_cache(maxsize=1)
 def _identifier() -> Any:
     # Imported here because it loads numpy; it is not typed.
-    from py3langid.langid import (
-        MODEL_FILE,
-        LanguageIdentifier,
-    )
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     identifier.set_languages(["en", "pt"])
