@@ -38,7 +38,7 @@ up: $(READY) ## start everything this checkout needs and keep it running
 	@.venv/bin/rotina up
 
 test: lint ## lint, types, layers, and all tests but the slow ones
-	@$(PY) -m pytest -m "not slow"
+	@$(PY) -m pytest -m "not slow" --numprocesses 2 --dist loadgroup
 
 lint: $(READY) ## ruff, mypy and the layers
 	$(PY) -m ruff check

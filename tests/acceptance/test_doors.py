@@ -21,7 +21,12 @@ WORKFLOW = "ticket_triage"
 INPUT = {"message": "O liquidificador chegou quebrado e com vidro solto na caixa."}
 KEY = "one-key-for-all"
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.timeout(900),
+    # One process starts the embedded servers and models, for every test that needs them.
+    pytest.mark.xdist_group("embedded"),
+]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ INVOICE = PROJECT / "samples" / "documents" / "invoice-harbor-lights.pdf"
 
 @pytest.mark.model
 @pytest.mark.timeout(900)
+@pytest.mark.xdist_group("embedded")
 def test_a_real_invoice_through_a_real_model(embedded: Stack) -> None:
     """The smallest model that can do it: what it reads may be wrong, what is proven is there."""
     done = embedded.run("run", "invoice_intake", str(INVOICE), "--json", timeout=300)

@@ -7,11 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.acceptance.help_center import HELP_CENTER, load_help_center
 from tests.acceptance.ledger import rows
-from tests.acceptance.stack import PROJECT, Stack
+from tests.acceptance.stack import Stack
 from tests.scripted_model import Request
 
-SAMPLES = PROJECT / "samples" / "help_center"
 ANSWERS = (
     ("warranty of 12 months", "The warranty is 12 months."),
     ("garantia de 12 meses", "A garantia é de 12 meses."),
@@ -60,12 +60,9 @@ def desk(processes: Stack, database_url: str) -> Stack:
         "ROTINA_EMBEDDING_MODEL": "scripted",
     }
     with psycopg.connect(database_url) as connection:
-        connection.execute((SAMPLES / "orders.sql").read_bytes())
+        connection.execute((HELP_CENTER / "orders.sql").read_bytes())
     processes.worker()
-    for language, article in (("en", "warranty.md"), ("pt", "garantia.md")):
-        processes.run("kb", "create", f"help-{language}", "--language", language)
-        added = processes.run("kb", "add", f"help-{language}", str(SAMPLES / language / article))
-        assert added.returncode == 0, added.stdout + added.stderr
+    load_help_center(processes.environment)
     return processes
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.acceptance.help_center import load_help_center
 from tests.acceptance.ledger import rows
-from tests.acceptance.stack import PROJECT, Stack
+from tests.acceptance.stack import Stack
 from tests.scripted_model import Request
 
-HELP = PROJECT / "samples" / "help_center"
 QUOTES = {
     "warranty": ("warranty of 12 months", "The warranty is 12 months."),
     "garantia": ("garantia de 12 meses", "A garantia é de 12 meses."),
@@ -69,11 +69,7 @@ def desk(processes: Stack) -> Stack:
         "ROTINA_EMBEDDING_MODEL": "scripted",
     }
     processes.worker()
-    for language, article in (("en", "warranty.md"), ("pt", "garantia.md")):
-        made = processes.run("kb", "create", f"help-{language}", "--language", language)
-        assert made.returncode == 0, made.stderr
-        added = processes.run("kb", "add", f"help-{language}", str(HELP / language / article))
-        assert added.returncode == 0, added.stdout + added.stderr
+    load_help_center(processes.environment)
     return processes
 
 
