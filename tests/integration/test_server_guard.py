@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from io import BytesIO
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -15,20 +14,22 @@ from rotina.server.keys import KeyStore
 from tests.serving import Served, make_settings, served
 
 GREETING = {"workflow": "greet", "input": {"name": "Ana"}}
+# The same in every process that collects the tests.
+NOBODY = "01900000-0000-7000-8000-000000000000"
 PROTECTED = [
     ("GET", "/v1/runs"),
     ("POST", "/v1/runs"),
-    ("GET", f"/v1/runs/{uuid4()}"),
-    ("GET", f"/v1/runs/{uuid4()}/events"),
+    ("GET", f"/v1/runs/{NOBODY}"),
+    ("GET", f"/v1/runs/{NOBODY}/events"),
     ("GET", "/v1/workflows"),
     ("GET", "/v1/threads"),
     ("POST", "/v1/threads"),
-    ("GET", f"/v1/threads/{uuid4()}"),
-    ("GET", f"/v1/threads/{uuid4()}/messages"),
-    ("POST", f"/v1/threads/{uuid4()}/messages"),
+    ("GET", f"/v1/threads/{NOBODY}"),
+    ("GET", f"/v1/threads/{NOBODY}/messages"),
+    ("POST", f"/v1/threads/{NOBODY}/messages"),
     ("GET", "/v1/reviews"),
-    ("GET", f"/v1/reviews/{uuid4()}"),
-    ("POST", f"/v1/reviews/{uuid4()}/answer"),
+    ("GET", f"/v1/reviews/{NOBODY}"),
+    ("POST", f"/v1/reviews/{NOBODY}/answer"),
     ("GET", "/v1/collections"),
     ("POST", "/v1/collections/help/search"),
     ("POST", "/v1/chat/completions"),
