@@ -178,7 +178,7 @@ class Driver:
         """Hand the run back where another attempt may help; end it failed otherwise."""
         transient = isinstance(error, DATABASE_DOWN) or getattr(error, "transient", False)
         if not isinstance(error, RotinaError):
-            trace = self.redact("".join(traceback.format_exception(error)))
+            trace = _storable(self.redact("".join(traceback.format_exception(error))))
             logger.error("run %s: node %s raised\n%s", run.id, node, trace)
         described = self._describe(error, node)
         if transient and run.attempts < run.max_attempts:
@@ -194,10 +194,13 @@ class Driver:
         message = str(error) or repr(error)
         if isinstance(error, GraphRecursionError):
             message = f"the graph made more than {MAX_STEPS} steps without an end"
-        # PostgreSQL's jsonb has neither NUL nor lone surrogates.
-        plain = self.redact(message).encode("utf-8", "replace").decode()
-        message = plain.replace("\x00", "\ufffd")[:4000]
+        message = _storable(self.redact(message))[:4000]
         return {"type": type(error).__name__, "message": message, "node": node}
+
+
+def _storable(text: str) -> str:
+    """Without NUL and lone surrogates, which neither jsonb nor a log in UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def _question(interrupt: Interrupt) -> Question:

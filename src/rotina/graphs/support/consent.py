@@ -15,7 +15,8 @@ _YES = frozenset(
         *("pode abrir", "pode marcar", "pode agendar", "pode fazer", "sim confirmo", "sim claro"),
         *("yes", "y", "yep", "yeah", "yup", "sure", "ok", "okay", "go ahead", "do it", "confirm"),
         *("yes do it", "yes go ahead", "confirmed", "correct", "right", "of course", "absolutely"),
-        *("i confirm", "yes i do", "yes i confirm", "yes sure", "that is right", "sounds good"),
+        *("i confirm", "yes i do", "yes i confirm", "yes sure", "that is right", "thats right"),
+        *("sounds good",),
     }
 )
 _NO = frozenset(
