@@ -56,7 +56,7 @@ else
 endif
 
 chaos: $(READY) ## the slow tests that break things on purpose
-	@$(PY) -m pytest -m slow tests/chaos
+	@$(PY) -m pytest -m slow
 
 docs: $(READY) ## check that every page is reachable and every link leads somewhere
 	@$(PY) -m pytest --quiet tests/unit/test_docs.py

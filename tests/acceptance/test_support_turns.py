@@ -1,0 +1,125 @@
+"""The support desk where things overlap: two messages at once, a kill amid an effect."""
+
+import psycopg
+import pytest
+
+from tests.acceptance.help_center import HELP_CENTER, load_help_center
+from tests.acceptance.ledger import rows
+from tests.acceptance.stack import Stack
+from tests.acceptance.test_support_desk import talk
+
+pytestmark = pytest.mark.slow
+
+NEWEST = "select id, state, attempts from rotina.run where workflow = 'support_desk' order by id"
+
+
+@pytest.fixture
+def slow_desk(processes: Stack, database_url: str) -> Stack:
+    """A worker whose model takes a second for each answer."""
+    url = processes.model("tests.acceptance.test_support_desk:desk_model", delay=1.0)
+    processes.environment = {
+        **processes.environment,
+        "OPENAI_BASE_URL": url,
+        "ROTINA_MODEL": "scripted",
+        "ROTINA_EMBEDDING_MODEL": "scripted",
+    }
+    with psycopg.connect(database_url) as connection:
+        connection.execute((HELP_CENTER / "orders.sql").read_bytes())
+    processes.worker()
+    load_help_center(processes.environment)
+    return processes
+
+
+def say(stack: Stack, name: str, thread: str, text: str) -> None:
+    """Say something without waiting for the reply."""
+    stack.rotina(name, "chat", "support_desk", "--thread", thread, "--message", text, "--json")
+
+
+def wait(stack: Stack, name: str) -> None:
+    """Until what was said has been answered."""
+    assert stack._running.pop(name).wait(60) == 0, stack.log(name)
+
+
+def test_a_second_message_waits_for_the_reply_to_the_first(
+    slow_desk: Stack, database_url: str
+) -> None:
+    [hello] = talk(slow_desk, "Where is AU-20311?")
+    thread = hello["thread_id"]
+    say(slow_desk, "first", thread, "How long is the warranty?")
+    slow_desk.wait_for(
+        "the first message to be worked on",
+        lambda: [run["state"] for run in rows(database_url, NEWEST)] == ["succeeded", "running"],
+    )
+    say(slow_desk, "second", thread, "Where is AU-20288?")
+    wait(slow_desk, "first")
+    wait(slow_desk, "second")
+    said = rows(database_url, "select role, run_id, text from rotina.message order by id")
+    runs = [run["id"] for run in rows(database_url, NEWEST)]
+    replies = [line for line in said if line["role"] == "assistant"]
+    assert [line["run_id"] for line in replies] == runs, "each answered once, in turn"
+    assert "12 months" in replies[1]["text"]
+    assert "AU-20288" in replies[2]["text"]
+    assert {run["attempts"] for run in rows(database_url, NEWEST)} == {1}, "waiting is no attempt"
+
+
+def test_a_worker_killed_while_it_opens_a_ticket_opens_one(
+    slow_desk: Stack, database_url: str
+) -> None:
+    [asked] = talk(slow_desk, "Quero abrir um chamado: a torradeira não liga.")
+    assert asked["data"]["status"] == "asked"
+    waiting = "select 1 from pg_locks where relation = 'ticket'::regclass and not granted"
+    with psycopg.connect(database_url) as connection:
+        connection.execute("lock table ticket in access exclusive mode")
+        say(slow_desk, "yes", asked["thread_id"], "sim, por favor")
+        slow_desk.wait_for("the ticket's insert", lambda: bool(rows(database_url, waiting)))
+        slow_desk.kill("worker-io")
+    slow_desk.worker()
+    wait(slow_desk, "yes")
+    [ticket] = rows(database_url, "select id, message, customer from ticket")
+    assert (ticket["message"], ticket["customer"]) == ("A torradeira não liga.", "ana@example.com")
+    said = rows(database_url, "select role, text, data from rotina.message order by id")
+    assert [line["role"] for line in said] == ["user", "assistant"] * 2
+    assert said[-1]["data"]["status"] == "done"
+    assert str(ticket["id"]) in said[-1]["text"]
+    attempts = [run["attempts"] for run in rows(database_url, NEWEST)]
+    assert attempts[-1] > 1, "the kill did not hit the run: the test shows nothing"
+
+
+def test_another_message_drops_what_waits_for_a_yes(slow_desk: Stack, database_url: str) -> None:
+    asked, other, late = talk(
+        slow_desk,
+        "Quero abrir um chamado: a torradeira não liga.",
+        "Qual é o prazo de garantia?",
+        "Onde está o AU-20311?",
+    )
+    assert asked["data"]["status"] == "asked"
+    assert "12 meses" in other["text"]
+    assert "Não fui adiante com: abrir um chamado" in other["text"]
+    assert "abrir um chamado" not in late["text"]
+    assert rows(database_url, "select 1 from ticket") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("invoice_intake", "--message", "hi"), "InvalidInputError"),
+        (("nothing", "--message", "hi"), "UnknownWorkflowError"),
+        (
+            ("support", "--thread", "019a0000-0000-7000-8000-000000000000", "--message", "hi"),
+            "ThreadNotFoundError",
+        ),
+    ],
+)
+def test_chat_says_what_is_wrong(processes: Stack, arguments: tuple[str, ...], error: str) -> None:
+    done = processes.run("chat", *arguments)
+    assert done.returncode == 1
+    assert error in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_chat_gives_up_waiting_but_the_message_is_kept(processes: Stack, database_url: str) -> None:
+    done = processes.run("chat", "support", "--message", "oi", "--timeout", "0.5")
+    assert done.returncode == 1
+    assert "The message is safe" in done.stderr
+    said = rows(database_url, "select text from rotina.message")
+    assert [line["text"] for line in said] == ["oi"]
