@@ -42,6 +42,7 @@ RotinaError
     └── ScheduleError            a schedule is malformed or unknown
 """
 
+import re
 from typing import ClassVar
 
 
@@ -50,6 +51,11 @@ class RotinaError(Exception):
 
     transient: ClassVar[bool] = False
     """Whether the same call may succeed later without anyone changing anything."""
+
+    @classmethod
+    def words(cls) -> list[str]:
+        """The class's name in words: `RunNotFoundError` is `["Run", "Not", "Found"]`."""
+        return re.findall("[A-Z][a-z]*", cls.__name__.removesuffix("Error"))
 
 
 class SettingsError(RotinaError):

@@ -52,7 +52,12 @@ def _sentences(prompt: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def desk(processes: Stack, database_url: str) -> Stack:
     """A worker, the help centre in both languages, and three orders."""
-    url = processes.model("tests.acceptance.test_support_desk:desk_model", delay=0.2)
+    return open_desk(processes, database_url, delay=0.2)
+
+
+def open_desk(processes: Stack, database_url: str, *, delay: float) -> Stack:
+    """The same with a model that takes `delay` seconds for each answer."""
+    url = processes.model("tests.acceptance.test_support_desk:desk_model", delay=delay)
     processes.environment = {
         **processes.environment,
         "OPENAI_BASE_URL": url,

@@ -3,10 +3,9 @@
 import psycopg
 import pytest
 
-from tests.acceptance.help_center import HELP_CENTER, load_help_center
 from tests.acceptance.ledger import rows
 from tests.acceptance.stack import Stack
-from tests.acceptance.test_support_desk import talk
+from tests.acceptance.test_support_desk import open_desk, talk
 
 pytestmark = pytest.mark.slow
 
@@ -16,18 +15,7 @@ NEWEST = "select id, state, attempts from rotina.run where workflow = 'support_d
 @pytest.fixture
 def slow_desk(processes: Stack, database_url: str) -> Stack:
     """A worker whose model takes a second for each answer."""
-    url = processes.model("tests.acceptance.test_support_desk:desk_model", delay=1.0)
-    processes.environment = {
-        **processes.environment,
-        "OPENAI_BASE_URL": url,
-        "ROTINA_MODEL": "scripted",
-        "ROTINA_EMBEDDING_MODEL": "scripted",
-    }
-    with psycopg.connect(database_url) as connection:
-        connection.execute((HELP_CENTER / "orders.sql").read_bytes())
-    processes.worker()
-    load_help_center(processes.environment)
-    return processes
+    return open_desk(processes, database_url, delay=1.0)
 
 
 def say(stack: Stack, name: str, thread: str, text: str) -> None:

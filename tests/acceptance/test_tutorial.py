@@ -60,16 +60,7 @@ def test_the_tutorial(
     assert all(field["proven"] for field in extraction["fields"])
 
     for _ in range(2):
-        program_run = subprocess.run(
-            [sys.executable, "program.py"],
-            cwd=project,
-            env={**os.environ, **processes.environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        assert "succeeded {'day': '2025-05-12'" in program_run.stdout
+        assert "succeeded {'day': '2025-05-12'" in _run_program(processes)
     assert len(processes.run("runs", "--json").stdout.splitlines()) == 2, "one key, one run"
 
     (project / "shop" / "workflows" / "receipt_intake.py").write_text(asking, encoding="utf-8")
@@ -88,6 +79,19 @@ def test_the_tutorial(
             == "succeeded"
         ),
     )
+
+
+def _run_program(processes: Stack) -> str:
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=processes.cwd,
+        env={**os.environ, **processes.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
 
 
 def _blocks(page: str, kind: str) -> list[str]:

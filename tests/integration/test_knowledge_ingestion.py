@@ -1,5 +1,6 @@
 """Ingestion as a durable run: driven by a real driver, embedded over HTTP, resumed, fenced."""
 
+import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
@@ -113,8 +114,15 @@ async def test_a_changed_file_replaces_what_was_there(stage: Stage) -> None:
 
 
 async def test_a_run_that_is_resumed_embeds_only_what_is_missing(stage: Stage) -> None:
-    def fails_at_the_end(request: Request) -> Any:
-        return status(500) if any("199" in text for text in request.body["input"]) else None
+    await stage.knowledge.create("other")
+    batches = -(-ingested(await stage.ingest(LONG.encode(), collection="other")).chunks // 10)
+    stage.model.requests.clear()
+
+    async def fails_at_the_end(request: Request) -> Any:
+        if not any("199" in text for text in request.body["input"]):
+            return None
+        await _kept(stage, batches - 1)
+        return status(500)
 
     stage.model.script = fails_at_the_end
     run = await stage.ingest(LONG.encode())
@@ -134,6 +142,21 @@ async def test_a_run_that_is_resumed_embeds_only_what_is_missing(stage: Stage) -
         assert sum(a * b for a, b in zip(row, vector(text), strict=True)) == pytest.approx(
             1, abs=1e-2
         )
+
+
+async def _kept(stage: Stage, batches: int) -> None:
+    """Wait until the vectors of that many batches are checkpointed; a failure cancels the rest."""
+    written = """
+        select count(*) as tasks
+        from rotina.checkpoint_write join rotina.run on thread_id = run.id::text
+        where run.state = 'running' and channel = 'batches'
+    """
+    async with asyncio.timeout(30), stage.pool.connection() as connection:
+        while True:
+            row = await (await connection.execute(written)).fetchone()
+            if row is not None and row["tasks"] == batches:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def test_a_run_that_lost_its_lease_stores_nothing(stage: Stage) -> None:

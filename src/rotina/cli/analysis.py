@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rotina.cli.objects import key_values
 from rotina.errors import InvalidInputError, KnowledgeError
 from rotina.settings import Settings, load_settings
 
@@ -340,7 +341,7 @@ class _Reader:
         return await collection_rows(
             knowledge,
             source.collection,
-            filter=_pairs(source.filters),
+            filter=key_values(source.filters),
             by=source.by,
             label=source.label,
         )
@@ -389,20 +390,6 @@ async def _read(*sources: Source) -> "list[Rows]":
 def _rows(source: Source) -> "Rows":
     (rows,) = asyncio.run(_read(source))
     return rows
-
-
-def _pairs(given: tuple[str, ...]) -> dict[str, Any]:
-    """A filter from KEY=VALUE; the value is JSON where it reads as JSON."""
-    pairs: dict[str, Any] = {}
-    for pair in given:
-        key, equals, text = pair.partition("=")
-        if not key or not equals:
-            raise InvalidInputError(f"{pair!r} is not KEY=VALUE: write for example year=2024")
-        try:
-            pairs[key] = json.loads(text)
-        except ValueError:
-            pairs[key] = text
-    return pairs
 
 
 def _shown(rows: "Rows", row: int) -> dict[str, Any]:

@@ -9,14 +9,13 @@ from uuid import UUID
 
 import click
 
+from rotina.cli.waiting import warn_without_worker
 from rotina.errors import InvalidInputError, RunFailedError, UnknownWorkflowError
 from rotina.settings import load_settings
 
 if TYPE_CHECKING:
     from rotina.runs import Registry, Thread, ThreadMessage
     from rotina.worker import Client
-
-NO_WORKER_SECONDS = 5.0
 
 
 @click.command()
@@ -112,7 +111,7 @@ async def _said(
 ) -> "ThreadMessage":
     """The reply to a message. Raises `RunFailedError`."""
     accepted = await client.say(thread.id, text)
-    told = asyncio.create_task(_warn_without_worker(client))
+    told = asyncio.create_task(warn_without_worker(client, "messages"))
     try:
         run = await client.wait(accepted.id, timeout=timeout)
     except TimeoutError:
@@ -132,16 +131,6 @@ async def _said(
         f"Run {run.id} ended {run.state} without a reply ({error.get('type')}: "
         f"{error.get('message')}); `rotina show {run.id}` tells more."
     )
-
-
-async def _warn_without_worker(client: "Client") -> None:
-    await asyncio.sleep(NO_WORKER_SECONDS)
-    if await client.store.live_workers() == 0:
-        click.echo(
-            "no worker is alive: messages wait until one starts (`rotina up` or "
-            "`rotina worker io`)",
-            err=True,
-        )
 
 
 def _print(reply: "ThreadMessage", *, as_json: bool) -> None:

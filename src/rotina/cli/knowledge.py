@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from rotina.errors import InvalidInputError, KnowledgeError, RotinaError
+from rotina.cli.objects import key_values
+from rotina.cli.waiting import warn_without_worker
+from rotina.errors import KnowledgeError, RotinaError
 from rotina.settings import load_settings
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from rotina.worker import Client
 
 WORKFLOW = "knowledge_ingest"
-NO_WORKER_SECONDS = 5.0
 PARALLEL = 8
 """Files that are read, and waited for, at the same time."""
 SUFFIXES = frozenset(
@@ -69,7 +70,7 @@ def add(
     What is there already with the same content is left alone. Ends with status 1 when a file
     failed.
     """
-    value = {"collection": collection, "metadata": _pairs(metadata), "language": language}
+    value = {"collection": collection, "metadata": key_values(metadata), "language": language}
     order = _Order(collection, value, timeout, as_json)
     if not asyncio.run(_add_all(order, paths)):
         sys.exit(1)
@@ -83,7 +84,7 @@ def add(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a passage.")
 def search(collection: str, question: str, k: int, filters: tuple[str, ...], as_json: bool) -> None:
     """Search COLLECTION for the passages that answer QUESTION."""
-    asyncio.run(_search(collection, question, k, _pairs(filters), as_json=as_json))
+    asyncio.run(_search(collection, question, k, key_values(filters), as_json=as_json))
 
 
 @kb.command()
@@ -116,20 +117,6 @@ class _Order:
     timeout: float | None
     as_json: bool
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL))
-
-
-def _pairs(given: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE; the value is JSON where it reads as a number, true, false, null or a list."""
-    pairs: dict[str, Any] = {}
-    for pair in given:
-        key, equals, text = pair.partition("=")
-        if not key or not equals:
-            raise InvalidInputError(f"{pair!r} is not KEY=VALUE: write for example year=2024")
-        try:
-            pairs[key] = json.loads(text)
-        except ValueError:
-            pairs[key] = text
-    return pairs
 
 
 @asynccontextmanager
@@ -171,7 +158,7 @@ async def _add_all(order: _Order, paths: tuple[Path, ...]) -> bool:
             (path, asyncio.create_task(_add_one(client, order, collection, path, stored)))
             for path in files
         ]
-        warning = asyncio.create_task(_warn_without_worker(client))
+        warning = asyncio.create_task(warn_without_worker(client, "files"))
         for number, (path, task) in enumerate(pending, 1):
             try:
                 told = await task
@@ -264,15 +251,6 @@ def _told(run: "Run") -> dict[str, Any]:
     ingested = (run.result or {})["ingested"]
     state = "unchanged" if ingested["unchanged"] else "succeeded"
     return {"state": state, "run": str(run.id), **ingested}
-
-
-async def _warn_without_worker(client: "Client") -> None:
-    await asyncio.sleep(NO_WORKER_SECONDS)
-    if await client.store.live_workers() == 0:
-        click.echo(
-            "no worker is alive: files wait until one starts (`rotina up` or `rotina worker io`)",
-            err=True,
-        )
 
 
 def _error(kind: str, message: str) -> dict[str, str]:

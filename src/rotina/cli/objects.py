@@ -1,4 +1,4 @@
-"""JSON objects as the command line takes them."""
+"""JSON objects and KEY=VALUE pairs as the command line takes them."""
 
 import json
 from pathlib import Path
@@ -20,3 +20,20 @@ def json_object(text: str, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInputError(f"{what} is not a JSON object: write it as {{…}}")
     return value
+
+
+def key_values(given: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE pairs; a value is JSON where it reads as a number, true, false, null or a list.
+
+    Raises `InvalidInputError` for what is no pair.
+    """
+    pairs: dict[str, Any] = {}
+    for pair in given:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise InvalidInputError(f"{pair!r} is not KEY=VALUE: write for example year=2024")
+        try:
+            pairs[key] = json.loads(text)
+        except ValueError:
+            pairs[key] = text
+    return pairs

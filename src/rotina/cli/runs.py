@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from rotina.cli.objects import json_object
+from rotina.cli.waiting import warn_without_worker
 from rotina.errors import InvalidInputError, RotinaError
 from rotina.settings import load_settings
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from rotina.runs import Run, RunState, RunSummary, Upload
     from rotina.worker import Client
 
-NO_WORKER_SECONDS = 5.0
 UPLOADS = 8
 """Files read and stored at the same time."""
 
@@ -105,7 +105,7 @@ async def _run_all(order: _Order, files: tuple[Path, ...]) -> bool:
             (path, asyncio.create_task(_run_one(client, order, path, uploads)))
             for path in _jobs(files)
         ]
-        told = asyncio.create_task(_warn_without_worker(client))
+        told = asyncio.create_task(warn_without_worker(client, "runs"))
         for path, task in pending:
             try:
                 ended = await task
@@ -142,15 +142,6 @@ def _upload(path: Path) -> "Upload":
     # A file name may be bytes that are no Unicode; PostgreSQL stores only what is.
     name = path.name.encode("utf-8", "replace").decode()
     return Upload(name, path.read_bytes())
-
-
-async def _warn_without_worker(client: "Client") -> None:
-    await asyncio.sleep(NO_WORKER_SECONDS)
-    if await client.store.live_workers() == 0:
-        click.echo(
-            "no worker is alive: runs wait until one starts (`rotina up` or `rotina worker io`)",
-            err=True,
-        )
 
 
 def _print_refusal(order: _Order, path: Path | None, error: Exception) -> None:

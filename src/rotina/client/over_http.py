@@ -1,7 +1,6 @@
 """Rotina reached through `rotina serve`."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +14,6 @@ from rotina.runs import Accepted, Review, Run, RunEvent, RunSummary, Thread, Thr
 
 TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
 _PROBLEM = "urn:rotina:problem:"
-_WORD = re.compile("[A-Z][a-z]*")
 
 
 class OverHttp:
@@ -154,7 +152,6 @@ def _errors() -> dict[str, type[RotinaError]]:
     waiting: list[type[RotinaError]] = [RotinaError]
     while waiting:
         kind = waiting.pop()
-        words = _WORD.findall(kind.__name__.removesuffix("Error"))
-        found["-".join(words).lower()] = kind
+        found["-".join(kind.words()).lower()] = kind
         waiting += kind.__subclasses__()
     return found

@@ -8,7 +8,8 @@ from uuid import UUID
 from rotina.database import Pool
 from rotina.gateway import Gateway
 from rotina.knowledge import KnowledgeBase
-from rotina.knowledge.loading import Limits
+from rotina.knowledge.document import Document
+from rotina.knowledge.loading import Limits, load_in_child
 from rotina.runs import (
     Conversation,
     Effects,
@@ -42,6 +43,16 @@ class Context:
     """The thread of the message that this run answers; see `rotina.runs.open_conversation`."""
     query: Callable[[LiteralString, Mapping[str, Any]], Awaitable[Rows]]
     """Rows of the project's own tables, read only; the tenant is the statement's business."""
+
+    async def load(self, reference: FileReference) -> Document:
+        """The text of a file stored with the run, parsed in a child process.
+
+        Raises `DocumentError` when it has none, or costs more than `limits` allow.
+        """
+        content = await self.read_file(reference)
+        return await load_in_child(
+            content, name=reference.name, media_type=reference.media_type, limits=self.limits
+        )
 
     def at(self, node: str) -> Gateway:
         """The gateway, recording calls for this run and node."""

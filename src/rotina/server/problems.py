@@ -2,7 +2,6 @@
 
 import http
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,8 +49,6 @@ STATUS: Mapping[type[RotinaError], int] = {
     errors.RotinaError: 500,
 }
 """The status of each class of errors; a class that is not here has its base's."""
-
-_WORD = re.compile("[A-Z][a-z]*")
 
 
 class ProblemDocument(BaseModel):
@@ -138,7 +135,7 @@ _PLAIN = {
 def _of_rotina(error: RotinaError) -> Problem:
     kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
     status = STATUS[kind]
-    words = _WORD.findall(type(error).__name__.removesuffix("Error"))
+    words = error.words()
     headers: dict[str, str] = {}
     if status == http.HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"

@@ -22,7 +22,6 @@ from rotina.graphs.extraction.splitting import CHARACTERS_PER_TOKEN, halve, spli
 from rotina.graphs.extraction.state import Answer, ExtractionState, PieceState
 from rotina.grounding import GroundedField, Source, ground
 from rotina.knowledge.document import Document
-from rotina.knowledge.loading import load_in_child
 from rotina.runs import FileReference
 
 SMALLEST_PIECE = 200
@@ -39,13 +38,7 @@ class Nodes:
         """The document's text. Raises `DocumentError` when it has none, `SchemaError` early."""
         _ = self._spec(state).wire
         reference = FileReference.model_validate(state["document"])
-        content = await runtime.context.read_file(reference)
-        document = await load_in_child(
-            content,
-            name=reference.name,
-            media_type=reference.media_type,
-            limits=runtime.context.limits,
-        )
+        document = await runtime.context.load(reference)
         return {"loaded": document.model_dump(mode="json")}
 
     async def split(self, state: ExtractionState, runtime: Runtime[Context]) -> ExtractionState:

@@ -13,7 +13,6 @@ from rotina.graphs.context import Context
 from rotina.graphs.ingestion.ingestion import Ingested, Ingestion
 from rotina.graphs.ingestion.state import Batch, BatchState, IngestionState
 from rotina.knowledge.document import Document
-from rotina.knowledge.loading import load_in_child
 from rotina.knowledge.model import Added, Collection
 from rotina.knowledge.store import Prepared, as_tenant, keep, pack, prepare, store
 from rotina.runs import FileReference
@@ -29,13 +28,7 @@ class Nodes:
         """The file's text. Raises `CollectionNotFoundError` before anything is read."""
         await runtime.context.knowledge.get(state["collection"])
         reference = FileReference.model_validate(state["document"])
-        content = await runtime.context.read_file(reference)
-        document = await load_in_child(
-            content,
-            name=reference.name,
-            media_type=reference.media_type,
-            limits=runtime.context.limits,
-        )
+        document = await runtime.context.load(reference)
         return {"loaded": document.model_dump(mode="json")}
 
     async def chunk(
