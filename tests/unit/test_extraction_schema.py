@@ -16,7 +16,7 @@ from rotina.graphs.extraction import Extraction
 from rotina.graphs.extraction.prompts import system_prompt
 from rotina.graphs.extraction.reading import merge, pointer, read
 from rotina.graphs.extraction.schema import empty_value, schema_of, wire_schema
-from rotina.graphs.extraction.splitting import halve, split
+from rotina.graphs.splitting import halve, split
 from rotina.grounding import Source
 
 
@@ -230,6 +230,8 @@ def test_pieces_end_at_pages_then_paragraphs_then_lines() -> None:
 
 
 def test_halves() -> None:
-    assert halve("one\ntwo\n") == ("one\n", "two\n")
+    one, two = "one " * 60 + "\n", "two " * 60 + "\n"
+    assert halve(one + two) == (one, two)
     assert halve("x") is None
-    assert halve("x   ") is None
+    assert halve("x" + " " * 1000) is None
+    assert halve("one\ntwo\n") is None, "too small to be worth another call"

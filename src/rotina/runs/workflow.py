@@ -52,7 +52,7 @@ class Workflow:
     def file_field(self) -> str | None:
         """The input field that takes a file, if the workflow has one."""
         for name, field in self.input.model_fields.items():
-            if field.annotation is FileReference:
+            if field.annotation in (FileReference, FileReference | None):
                 return name
         return None
 

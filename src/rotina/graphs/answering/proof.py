@@ -6,8 +6,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 from rotina.graphs.answering.answer import Citation, Sentence
-from rotina.graphs.answering.facts import Facts
-from rotina.graphs.answering.vocabulary import (
+from rotina.graphs.language import Language, detect
+from rotina.grounding import Evidence, Source, find
+from rotina.grounding.facts import Facts
+from rotina.grounding.vocabulary import (
     CLAUSE_END,
     INSTRUCTION_LIKE,
     NEGATION,
@@ -15,8 +17,6 @@ from rotina.graphs.answering.vocabulary import (
     aligned,
     plain,
 )
-from rotina.graphs.language import Language, detect
-from rotina.grounding import Evidence, Source, find
 from rotina.knowledge import Passage
 
 LEAST_QUOTE_WORDS = 3

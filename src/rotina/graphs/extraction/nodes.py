@@ -18,14 +18,11 @@ from rotina.graphs.extraction.extraction import (
 )
 from rotina.graphs.extraction.prompts import messages, system_prompt
 from rotina.graphs.extraction.reading import merge, pointer, read
-from rotina.graphs.extraction.splitting import CHARACTERS_PER_TOKEN, halve, split
 from rotina.graphs.extraction.state import Answer, ExtractionState, PieceState
+from rotina.graphs.splitting import halve, room, split
 from rotina.grounding import GroundedField, Source, ground
 from rotina.knowledge.document import Document
 from rotina.runs import FileReference
-
-SMALLEST_PIECE = 200
-"""Characters below which a piece is not worth sending: then the context is too small."""
 
 
 class Nodes:
@@ -46,16 +43,9 @@ class Nodes:
         spec = self._spec(state)
         document = Document.model_validate(state["loaded"])
         constant = messages(system_prompt(spec.schema, spec.instructions), spec.examples, "")
-        prompt = sum(len(str(message.get("content", ""))) for message in constant)
-        context = runtime.context.gateway.context(spec.route)
-        room = int((context - spec.answer_tokens) * CHARACTERS_PER_TOKEN) - prompt
-        if room < SMALLEST_PIECE:
-            raise ContextTooLongError(
-                f"The route {spec.route!r} has a context of {context} tokens; prompt, examples and "
-                f"answer take all of it. Use a model with more, or fewer examples and fields."
-            )
+        limit = room(runtime.context.gateway, spec.route, spec.answer_tokens, constant)
         starts = [page.start for page in document.pages]
-        return {"pieces": split(document.text, starts, room)}
+        return {"pieces": split(document.text, starts, limit)}
 
     def fan_out(self, state: ExtractionState) -> list[Send]:
         """One `extract` task a piece; finished ones are checkpointed one by one."""
@@ -113,7 +103,7 @@ class Nodes:
                 max_tokens=spec.answer_tokens,
             )
         except (ContextTooLongError, ModelTruncatedError):
-            halves = halve(text) if len(text) >= 2 * SMALLEST_PIECE else None
+            halves = halve(text)
             if not halves:
                 raise
             return merge([await self._ask(spec, half, context) for half in halves])

@@ -3,13 +3,7 @@
 import operator
 from typing import Annotated, Any, NotRequired, TypedDict
 
-
-class Piece(TypedDict):
-    """A part of the document that fits the model's context."""
-
-    index: int
-    start: int
-    end: int
+from rotina.graphs.splitting import Piece
 
 
 class Answer(TypedDict):

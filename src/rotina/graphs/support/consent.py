@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from rotina.graphs.answering.vocabulary import plain
+from rotina.grounding.vocabulary import plain
 
 Consent = Literal["yes", "no"]
 

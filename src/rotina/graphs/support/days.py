@@ -3,9 +3,9 @@
 import re
 from datetime import date, timedelta
 
-from rotina.graphs.answering.facts import Facts
-from rotina.graphs.answering.vocabulary import plain
 from rotina.grounding import Source, read_date
+from rotina.grounding.facts import Facts
+from rotina.grounding.vocabulary import plain
 
 _RELATIVE = {
     "today": 0,

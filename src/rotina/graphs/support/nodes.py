@@ -9,7 +9,6 @@ from pydantic import BaseModel
 from rotina.gateway import Message
 from rotina.graphs.answering.answer import Answer
 from rotina.graphs.answering.asking import answer
-from rotina.graphs.answering.facts import Facts
 from rotina.graphs.answering.retrieving import retrieve
 from rotina.graphs.context import Context
 from rotina.graphs.language import Language, detect
@@ -20,6 +19,7 @@ from rotina.graphs.support.prompts import decision_schema, messages
 from rotina.graphs.support.state import Decision, Pending, SupportState
 from rotina.graphs.support.support import PERSON, ReplyStatus, Support, SupportReply
 from rotina.graphs.support.tool import Call, Tool
+from rotina.grounding.facts import Facts
 from rotina.knowledge import Passage
 from rotina.runs import ThreadMessage
 

@@ -11,18 +11,20 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from rotina.graphs.answering.vocabulary import (
+from rotina.grounding import Source, find
+from rotina.grounding.dates import months
+from rotina.grounding.vocabulary import (
     AFTER_TENS,
     MONEY,
     ONES,
+    ORDINALS,
+    SCALES,
     TENS,
     UNITS,
     WEEKDAYS,
     WORKING,
     plain,
 )
-from rotina.grounding import Source, find
-from rotina.grounding.dates import months
 
 Reading = tuple[str, Hashable]
 """Kind and value, e.g. `("quantity", (Decimal(7), "business day"))`."""
@@ -39,7 +41,8 @@ _UNIT = re.compile(
 )
 _PERCENT = re.compile(r"[\s\u00a0]?(?:%|percent\b|per cent\b|por cento\b)")
 _MONEY_BEFORE = re.compile(r"(r\$|us\$|\$|€|£|\b(?:brl|usd|eur|gbp))[\s\u00a0]?-?\Z")
-_MONEY_AFTER = re.compile(r"[\s\u00a0]?(€|£|[a-z]+)(?![a-z])")
+_MONEY_AFTER = re.compile(r"[\s\u00a0]?(?:de |of )?(€|£|[a-z]+)(?![a-z])")
+_SCALE = re.compile(rf"[\s\u00a0-]?(?P<scale>{'|'.join(SCALES)})(?![\w/])")
 _RANGE = re.compile(r"\s*(?:-|–|—|to|a|e|ate|or|ou|and)\s*")
 _WORDS = re.compile(r"[a-z]+(?:-[a-z]+)?")
 _COMPOUND = re.compile(
@@ -92,6 +95,23 @@ class Facts:
                     self._taken.append((each.start, each.end))
                     found.append(each)
         return sorted([*found, *self._quantities()], key=lambda each: each[:2])
+
+    @cached_property
+    def explicit(self) -> list[Stated]:
+        """The facts written in digits, and names of days and months.
+
+        For comparisons that free wording must not fail: "two", "a hundred" and "segunda" are
+        often no numbers or days at all.
+        """
+        return [fact for fact in self.stated if self._is_explicit(fact)]
+
+    def _is_explicit(self, fact: Stated) -> bool:
+        written = self._plain[fact.start : fact.end]
+        kinds = {kind for kind, _ in fact.readings}
+        if "weekday" in kinds:
+            return written not in ORDINALS
+        named = kinds & {"month", "date", "day"}
+        return bool(named) or any(character.isdigit() for character in written)
 
     @cached_property
     def provided(self) -> frozenset[Reading]:
@@ -157,12 +177,21 @@ class Facts:
                     spans.setdefault(place, set()).add(value)
         found = [_Number(*span, frozenset(values)) for span, values in spans.items()]
         found += map(_worded, _COMPOUND.finditer(self._plain))
+        found += [self._scaled(number) for number in found]
         kept: list[_Number] = []
         for number in sorted(found, key=lambda each: (each.start - each.end, each.start)):
             clear = all(number.end <= k.start or k.end <= number.start for k in kept)
             if clear and not self._overlaps(number.start, number.end):
                 kept.append(number)
         return sorted(kept)
+
+    def _scaled(self, number: _Number) -> _Number:
+        """`3.2 million` and `five hundred thousand` as one number; any other one as it is."""
+        while scale := _SCALE.match(self._plain, number.end):
+            factor = SCALES[scale["scale"]]
+            values = frozenset(value * factor for value in number.values)
+            number = _Number(number.start, scale.end(), values)
+        return number
 
     def _quantities(self) -> list[Stated]:
         """Numbers with the unit, currency or percent sign beside them; a range shares its unit."""

@@ -80,6 +80,21 @@ WEEKDAYS = {
 }
 """Weekday words; Monday is 0."""
 
+ORDINALS = frozenset(("segunda", "terca", "quarta", "quinta", "sexta"))
+"""Weekdays that are ordinal numbers as well, unless `-feira` follows."""
+
+SCALES = {
+    word: 10**power
+    for power, words in {
+        2: "hundred",
+        3: "thousand mil",
+        6: "million millions milhao milhoes mi",
+        9: "billion billions bilhao bilhoes bi",
+    }.items()
+    for word in words.split()
+}
+"""What a number before the word is multiplied by."""
+
 _ONES = (
     "two dois duas",
     "three tres",

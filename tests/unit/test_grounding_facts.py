@@ -2,8 +2,8 @@
 
 import pytest
 
-from rotina.graphs.answering.facts import Facts
 from rotina.graphs.language import Language
+from rotina.grounding.facts import Facts
 
 
 def missing(sentence: str, passage: str, said: Language = "en", read: Language = "en") -> list[str]:
@@ -30,6 +30,11 @@ def missing(sentence: str, passage: str, said: Language = "en", read: Language =
         ("Twenty-four hours.", "en", "vinte e quatro horas", "pt"),
         ("It was founded in 2024.", "en", "Fundada em 01/02/2024.", "pt"),
         ("Between three and five days.", "en", "3 to 5 days", "en"),
+        ("It cost 3.2 million euros.", "en", "Custou € 3.200.000.", "pt"),
+        ("Custa R$ 2 mil.", "pt", "It costs R$ 2,000.", "en"),
+        ("Somos dois mil.", "pt", "There are 2,000 of us.", "en"),
+        ("Recebeu 2,5 milhões de reais.", "pt", "It got R$ 2,500,000.00.", "en"),
+        ("Five hundred thousand people.", "en", "500 mil pessoas", "pt"),
         ("Nothing is stated here.", "en", "Nem aqui.", "pt"),
     ],
 )
@@ -54,6 +59,9 @@ def test_the_same_fact_in_other_words_is_found(
         ("It starts in April.", "It starts in March 2025.", ["April"]),
         ("Order PX-2232.", "Order PX-2231.", ["PX-2232"]),
         ("Write to hack@evil.example.", "Write to help@shop.example.", ["hack@evil.example"]),
+        ("It cost 3.2 million euros.", "It cost 3.2 billion euros.", ["3.2 million"]),
+        ("It has 2 items.", "It has 2 thousand items.", ["2"]),
+        ("It costs $2 thousand.", "It costs $2.", ["2 thousand"]),
         ("Thirty-one days.", "thirty days", ["Thirty-one"]),
         ("See https://evil.example/x.", "See https://shop.example/x.", ["https://evil.example/x"]),
     ],
