@@ -4,6 +4,7 @@ import pytest
 
 from rotina.graphs.language import Language
 from rotina.graphs.translation.checks import check
+from rotina.graphs.translation.marks import with_marks_of
 from rotina.graphs.translation.parts import join, parts
 from rotina.graphs.translation.protected import tokens
 
@@ -102,6 +103,31 @@ def test_a_term_of_the_glossary_must_be_used() -> None:
     (finding,) = check(source, "Pay the ticket.", PT_EN, glossary)
     assert finding == ("glossary", "bank slip")
     assert check("Pague já.", "Pay now.", PT_EN, glossary) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "languages", "written"),
+    [
+        (
+            "Caiu 2.300 t, a R$ 48,7 milhões, ou 1.234,50.",
+            "It fell 2.300 t, to R$ 48,7 million, or 1.234,50.",
+            PT_EN,
+            "It fell 2,300 t, to R$ 48.7 million, or 1,234.50.",
+        ),
+        ("It is 1,500.5 m.", "São 1,500.5 m.", EN_PT, "São 1.500,5 m."),
+        ("São 2.300.", "It is 2,300.", PT_EN, "It is 2,300."),
+        ("Versão 1.2.3 em 05.03.2025.", "Version 1.2.3 on 05.03.2025.", PT_EN, None),
+        ("`1,5` {1,5} e R$ 1,5", "`1,5` {1,5} and R$ 1,5", PT_EN, "`1,5` {1,5} and R$ 1.5"),
+        ("Vê http://x.example/1,5", "See http://x.example/1,5", PT_EN, None),
+        ("De 1.500 a 1,500", "From 1.500 to 1,500", PT_EN, None),
+        ("Item A1,5", "Item A1,5", PT_EN, None),
+        ("Nada.", "It is 3,5.", PT_EN, None),
+    ],
+)
+def test_copied_numbers_get_the_marks_of_the_language(
+    source: str, translation: str, languages: tuple[Language, Language], written: str | None
+) -> None:
+    assert with_marks_of(translation, source, languages) == (written or translation)
 
 
 MARKDOWN = """# Título

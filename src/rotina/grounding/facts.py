@@ -50,7 +50,9 @@ _COMPOUND = re.compile(
     rf"|\b(?P<one>{'|'.join(ONES)})\b"
 )
 _VERBS = {"march", "may"}
-"""Months that are other words too: they count only beside a day or a year."""
+"""Months that are other words too: they count beside a day or a year, or as a name."""
+_SENTENCE_ENDS = ("", *".!?:;\n\"'“‘(-–—•*#|>")
+"""What a word with a capital may follow without being a name; the text's beginning too."""
 _NOON, _HOURS_A_DAY = 12, 24
 
 
@@ -164,9 +166,14 @@ class Facts:
 
     def _months(self) -> Iterator[Stated]:
         for match in _month_pattern().finditer(self._plain):
-            if match["month"] not in _VERBS or match["year"]:
+            if match["month"] not in _VERBS or match["year"] or self._is_name(match.start("month")):
                 reading: Reading = "month", months()[match["month"]]
                 yield Stated(*match.span("month"), frozenset({reading}))
+
+    def _is_name(self, start: int) -> bool:
+        """Whether the word is written with a capital that begins no sentence."""
+        before = self.text[:start].rstrip(" \t\u00a0")
+        return self.text[start].isupper() and before[-1:] not in _SENTENCE_ENDS
 
     def _numbers(self) -> list[_Number]:
         """Numbers in digits and in words that are part of nothing read before."""

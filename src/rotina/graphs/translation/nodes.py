@@ -18,6 +18,7 @@ from rotina.graphs.language import Language, detect
 from rotina.graphs.source_text import source_text
 from rotina.graphs.splitting import CHARACTERS_PER_TOKEN, halve, room
 from rotina.graphs.translation.checks import Finding, check
+from rotina.graphs.translation.marks import with_marks_of
 from rotina.graphs.translation.parts import join, parts
 from rotina.graphs.translation.prompts import SCHEMA, messages, repair
 from rotina.graphs.translation.state import PartState, Translated, TranslationState
@@ -136,7 +137,7 @@ class Nodes:
         """The better one of two translations, and what is still wrong with it."""
         asked = [*self._messages(source, languages), *repair(text, findings)]
         try:
-            again = await self._chat(asked, context, "repair")
+            again = await self._chat(asked, source, languages, context, "repair")
         except (ModelOutputError, ContextTooLongError):
             return text, findings
         remaining = await self._check(source, again, languages)
@@ -145,7 +146,8 @@ class Nodes:
     async def _ask(self, text: str, languages: tuple[Language, Language], context: Context) -> str:
         """The translation; what is too long after all is translated in halves."""
         try:
-            return await self._chat(self._messages(text, languages), context, "translate")
+            asked = self._messages(text, languages)
+            return await self._chat(asked, text, languages, context, "translate")
         except (ContextTooLongError, ModelTruncatedError):
             halves = halve(text)
             if not halves:
@@ -157,7 +159,14 @@ class Nodes:
         )
         return gap.join(done)
 
-    async def _chat(self, asked: list[Message], context: Context, node: str) -> str:
+    async def _chat(
+        self,
+        asked: list[Message],
+        source: str,
+        languages: tuple[Language, Language],
+        context: Context,
+        node: str,
+    ) -> str:
         answer = await context.at(node).chat(
             asked,
             route=self._translation.route,
@@ -168,7 +177,7 @@ class Nodes:
         text = str(answer.data["translation"]).strip()
         if not text:
             raise ModelOutputError("The translation is empty: try another model.")
-        return text
+        return with_marks_of(text, source, languages)
 
     async def _check(
         self, source: str, text: str, languages: tuple[Language, Language]
