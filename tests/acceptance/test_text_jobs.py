@@ -50,7 +50,13 @@ def _answer(request: Request) -> Answer:
     if "sentences" in named:
         proof = named["sentences"]["items"]["properties"]
         return {"sentences": _notes(task) if "quote" in proof else _merged(task)}
-    return RIGHT if "did not pass" in task else WRONG
+    if "cases" in named:
+        return {
+            "cases": [{"call": "slug('A b!')", "equals": "'a-b'"}, {"call": ")", "equals": "1"}]
+        }
+    if "poem" in request.prompt:
+        return "Roses are red."
+    return RIGHT if "did not pass" in task and "impossible" not in request.prompt else WRONG
 
 
 def _notes(task: str) -> list[dict[str, Any]]:
@@ -187,6 +193,18 @@ def test_code_is_repaired_until_it_passes_its_tests(desk: Stack) -> None:
     assert (coding["passed"], coding["rounds"], coding["tests_by"]) == (True, 2, "caller")
     assert coding["code"].startswith("import re")
     assert coding["attempts"][0]["outcome"] == "failed"
+    own = result(desk, "write_code", task="Escreva slug(title).")
+    assert (own["passed"], own["rounds"], own["tests_by"]) == (True, 2, "model")
+    assert own["tests"].count("def test_") == 1, "a case that is no Python is left out"
+
+
+def test_code_that_never_passes_is_a_result_too(desk: Stack) -> None:
+    coding = result(desk, "write_code", task="Write the impossible slug(title).", tests=TESTS)
+    assert (coding["passed"], coding["outcome"], coding["rounds"]) == (False, "failed", 3)
+    assert "title.lower()" in coding["code"]
+    assert "assert slug" in coding["output"]
+    none = result(desk, "write_code", task="Write a poem.", tests=TESTS)
+    assert (none["passed"], none["outcome"], none["code"]) == (False, "no_code", "")
 
 
 def test_tests_that_are_no_python_end_the_run_with_the_remedy(desk: Stack) -> None:

@@ -7,14 +7,11 @@ from langgraph.runtime import Runtime
 from rotina.errors import ContextTooLongError, InvalidInputError, ModelOutputError
 from rotina.gateway import Message
 from rotina.graphs.coding.coding import Attempt, Coding, CodingResult
-from rotina.graphs.coding.prompts import code_messages, tests_messages
+from rotina.graphs.coding.prompts import cases_messages, cases_schema, code_messages
 from rotina.graphs.coding.sandbox import run_tests
-from rotina.graphs.coding.source import code_of, fault_of, tests_of
+from rotina.graphs.coding.source import code_of, fault_of, tests_from
 from rotina.graphs.coding.state import CodingState
 from rotina.graphs.context import Context
-
-_TRIES = 2
-"""Answers that are read for one that holds tests."""
 
 
 class Nodes:
@@ -38,13 +35,21 @@ class Nodes:
         return "write_code" if state["tests_by"] == "caller" else "write_tests"
 
     async def write_tests(self, state: CodingState, runtime: Runtime[Context]) -> CodingState:
-        """Tests from the task alone, so that they are not made to fit the code."""
-        for _ in range(_TRIES):
-            asked = tests_messages(state["task"], self._coding.instructions)
-            tests = tests_of(await self._ask(asked, runtime.context, "write_tests"))
-            if tests:
-                return {"tests": tests}
-        return {"tests": ""}
+        """Tests from the task alone, so that they are not made to fit the code.
+
+        Without a usable answer there are none, and the code stays untested.
+        """
+        try:
+            answer = await runtime.context.at("write_tests").chat(
+                cases_messages(state["task"], self._coding.instructions),
+                route=self._coding.route,
+                schema=cases_schema(),
+                schema_name="cases",
+                max_tokens=self._coding.answer_tokens,
+            )
+        except ModelOutputError:
+            return {"tests": ""}
+        return {"tests": tests_from(answer.data["cases"])}
 
     async def write_code(self, state: CodingState, runtime: Runtime[Context]) -> CodingState:
         """Code for the task; from the second round on, a repair of the last attempt."""
@@ -101,13 +106,6 @@ class Nodes:
             attempts=attempts,
         )
         return {"coding": result.model_dump(mode="json")}
-
-    async def _ask(self, messages: list[Message], context: Context, node: str) -> str:
-        """The answer, empty where it cannot be used."""
-        try:
-            return await self._chat(messages, context, node)
-        except ModelOutputError:
-            return ""
 
     async def _chat(self, messages: list[Message], context: Context, node: str) -> str:
         answer = await context.at(node).chat(

@@ -1,57 +1,51 @@
 """Prompts of coding. System prompt and examples are constant, for prefix caches."""
 
+import json
+from typing import Any
+
 from rotina.gateway import Message
 from rotina.graphs.coding.coding import Attempt
+from rotina.graphs.coding.source import Example, tests_from
 
 CODE = """\
 You write Python 3.11 with the standard library only, without network, threads or processes. \
 Answer with one block of code and nothing else: the whole module, functions with type hints, \
 no tests, no example calls, no input()."""
 
-TESTS = """\
-You write tests for Python code that somebody else will write. Answer with one block of code and \
-nothing else: `from solution import …`, then three to six functions test_… without parameters, \
-plain assert, no pytest. Test only what the task says, with values you are sure of."""
+CASES = """\
+You write test cases for Python code that somebody else will write, in one line of compact JSON: \
+{"cases":[{"call":"f(1)","equals":"2"},{"call":"f(None)","raises":"TypeError"}]}
+call: a Python expression that calls what the task names. equals: a Python expression for what it \
+returns. raises: the exception it ends with.
+Three to six cases, each different. Only what the task says, with values you are sure of."""
+MOST_CASES = 6
 
 _LEAP = "Write is_leap(year): whether a year of the Gregorian calendar is a leap year."
-_LEAP_TESTS = """\
-from solution import is_leap
-
-
-def test_every_fourth_year():
-    assert is_leap(2024)
-    assert not is_leap(2023)
-
-
-def test_centuries():
-    assert not is_leap(1900)
-    assert is_leap(2000)
-"""
+_LEAP_CASES: tuple[Example, ...] = (
+    {"call": "is_leap(2024)", "equals": "True"},
+    {"call": "is_leap(2023)", "equals": "False"},
+    {"call": "is_leap(1900)", "equals": "False"},
+)
 _LEAP_CODE = """\
 def is_leap(year: int) -> bool:
     return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
 """
-_INITIALS = "Escreva iniciais(nome): as iniciais do nome em maiúsculas, sem de, da, do, dos e das."
-_INITIALS_TESTS = """\
-from solution import iniciais
-
-
-def test_nome_e_sobrenome():
-    assert iniciais("ana souza") == "AS"
-
-
-def test_sem_particulas():
-    assert iniciais("João da Silva") == "JS"
-
-
-def test_vazio():
-    assert iniciais("") == ""
-"""
+_INITIALS = (
+    "Escreva iniciais(nome): as iniciais do nome em maiúsculas, sem de, da, do, dos e das; "
+    "TypeError se não for texto."
+)
+_INITIALS_CASES: tuple[Example, ...] = (
+    {"call": 'iniciais("João da Silva")', "equals": '"JS"'},
+    {"call": 'iniciais("ana souza")', "equals": '"AS"'},
+    {"call": "iniciais(None)", "raises": "TypeError"},
+)
 _INITIALS_CODE = """\
 PARTICULAS = {"de", "da", "do", "dos", "das"}
 
 
 def iniciais(nome: str) -> str:
+    if not isinstance(nome, str):
+        raise TypeError("o nome deve ser um texto")
     partes = [parte for parte in nome.split() if parte.lower() not in PARTICULAS]
     return "".join(parte[0].upper() for parte in partes)
 """
@@ -64,16 +58,43 @@ def block(code: str) -> str:
     return f"```python\n{code.strip()}\n```"
 
 
-def tests_messages(task: str, instructions: str) -> list[Message]:
-    """The conversation that asks for tests."""
-    return [
-        {"role": "system", "content": f"{TESTS}\n{instructions.strip()}".strip()},
-        {"role": "user", "content": _LEAP},
-        {"role": "assistant", "content": block(_LEAP_TESTS)},
-        {"role": "user", "content": _INITIALS},
-        {"role": "assistant", "content": block(_INITIALS_TESTS)},
-        {"role": "user", "content": task.strip()},
+def cases_schema() -> dict[str, Any]:
+    """Test cases, few and short: small models would go on and on."""
+    return {
+        "type": "object",
+        "properties": {
+            "cases": {
+                "type": "array",
+                "maxItems": MOST_CASES,
+                "items": {"anyOf": [_case_schema("equals"), _case_schema("raises")]},
+            }
+        },
+        "required": ["cases"],
+        "additionalProperties": False,
+    }
+
+
+def _case_schema(end: str) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1, "maxLength": 200}
+    return {
+        "type": "object",
+        "properties": {"call": text, end: text},
+        "required": ["call", end],
+        "additionalProperties": False,
+    }
+
+
+def cases_messages(task: str, instructions: str) -> list[Message]:
+    """The conversation that asks for test cases."""
+    conversation: list[Message] = [
+        {"role": "system", "content": f"{CASES}\n{instructions.strip()}".strip()}
     ]
+    for shown, cases in ((_LEAP, _LEAP_CASES), (_INITIALS, _INITIALS_CASES)):
+        told = json.dumps({"cases": cases}, ensure_ascii=False, separators=(",", ":"))
+        conversation.append({"role": "user", "content": shown})
+        conversation.append({"role": "assistant", "content": told})
+    conversation.append({"role": "user", "content": task.strip()})
+    return conversation
 
 
 def code_messages(
@@ -82,9 +103,9 @@ def code_messages(
     """The conversation that asks for code, or for a repair of the last attempt."""
     conversation: list[Message] = [
         {"role": "system", "content": f"{CODE}\n{instructions.strip()}".strip()},
-        {"role": "user", "content": _asked(_LEAP, _LEAP_TESTS)},
+        {"role": "user", "content": _asked(_LEAP, tests_from(_LEAP_CASES))},
         {"role": "assistant", "content": block(_LEAP_CODE)},
-        {"role": "user", "content": _asked(_INITIALS, _INITIALS_TESTS)},
+        {"role": "user", "content": _asked(_INITIALS, tests_from(_INITIALS_CASES))},
         {"role": "assistant", "content": block(_INITIALS_CODE)},
         {"role": "user", "content": _asked(task, tests)},
     ]
