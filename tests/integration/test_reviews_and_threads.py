@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypedDict
 from uuid import UUID, uuid4
 
@@ -25,7 +26,6 @@ from rotina.runs import (
     Driver,
     Effects,
     Fence,
-    Message,
     MessageInput,
     Registry,
     ReviewStore,
@@ -37,6 +37,7 @@ from rotina.runs import (
     open_conversation,
     review,
 )
+from rotina.runs.thread import lock_thread
 
 
 class Order(BaseModel):
@@ -327,8 +328,7 @@ async def talker(pool: Pool) -> AsyncIterator[Driver]:
 
 async def say(store: RunStore, thread: UUID, text: str, key: str | None = None) -> UUID:
     value = {"thread": str(thread), "text": text}
-    accepted = await store.accept(PARROT, value, key=key, message=Message(thread, text))
-    return accepted.id
+    return (await store.accept(PARROT, value, key=key)).id
 
 
 async def test_messages_are_answered_in_turn_and_remembered(
@@ -365,6 +365,38 @@ async def test_a_repeated_key_says_a_thing_once(store: RunStore, threads: Thread
     with pytest.raises(IdempotencyConflictError):
         await say(store, thread.id, "other", key="m1")
     assert len(await threads.messages(thread.id)) == 1
+
+
+async def test_a_message_in_no_thread_of_its_own_starts_no_run(
+    store: RunStore, threads: ThreadStore, pool: Pool
+) -> None:
+    thread = await threads.open(PARROT)
+    cases = (
+        (store, PARROT, uuid4(), ThreadNotFoundError, "There is no thread"),
+        (RunStore(pool, tenant="other"), PARROT, thread.id, ThreadNotFoundError, "There is no"),
+        (store, replace(PARROT, name="crow"), thread.id, InvalidInputError, "with 'parrot', not"),
+    )
+    for asked, workflow, thread_id, error, says in cases:
+        with pytest.raises(error, match=says):
+            await asked.accept(workflow, {"thread": str(thread_id), "text": "olá"})
+        assert await asked.list_runs() == []
+    assert await threads.messages(thread.id) == []
+
+
+async def test_a_message_is_numbered_after_the_one_before_it_has_committed(
+    store: RunStore, threads: ThreadStore, pool: Pool
+) -> None:
+    """Else the second of two could be answered while the first is not seen yet."""
+    thread = await threads.open(PARROT)
+    waits = "select from pg_locks where not granted and locktype = 'transactionid'"
+    async with pool.connection() as first, asyncio.TaskGroup() as group, first.transaction():
+        await lock_thread(first, PARROT, tenant="acme", thread_id=thread.id)
+        second = group.create_task(say(store, thread.id, "segunda"))
+        async with asyncio.timeout(30):
+            while (await first.execute(waits)).rowcount == 0:
+                await asyncio.sleep(0.01)
+        assert not second.done()
+    assert [message.text for message in await threads.messages(thread.id)] == ["segunda"]
 
 
 async def test_what_is_no_thread_is_named(threads: ThreadStore, pool: Pool) -> None:

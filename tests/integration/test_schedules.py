@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
-from uuid import UUID
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,7 +14,7 @@ from pydantic import BaseModel, field_validator
 
 from rotina.database import Pool
 from rotina.errors import ScheduleError
-from rotina.runs import Hint, Registry, RunStore, Workflow
+from rotina.runs import Hint, MessageInput, Registry, RunStore, ThreadStore, Workflow
 from rotina.triggers import CatchUp, Door, ScheduleStore, fire_due
 
 
@@ -52,7 +52,9 @@ def build() -> StateGraph[State]:
 
 REGISTRY = Registry(
     Workflow(name=name, input=model, output=model, build=build)
-    for name, model in (("note", Note), ("digest", Digest), ("strict", Strict))
+    for name, model in (
+        *(("note", Note), ("digest", Digest), ("strict", Strict), ("chat", MessageInput)),
+    )
 )
 
 
@@ -220,10 +222,27 @@ async def test_a_schedule_that_cannot_start_is_recorded_and_the_rest_go_on(
     }  # fmt: skip
     (gone,) = await store.fires("a-gone")
     assert gone.error is not None
-    assert "No workflow 'gone'. Registered: digest, note, strict." in gone.error["message"]
+    assert "No workflow 'gone'. Registered: chat, digest, note, strict." in gone.error["message"]
     assert len(await runs(pool)) == 1
     assert await fire_due(door) == 0, "a time that failed is over"
     assert "'a-gone' of 'default' started no run" in caplog.text
+
+
+async def test_a_scheduled_message_goes_into_its_thread_or_says_that_there_is_none(
+    pool: Pool, store: ScheduleStore, door: Door
+) -> None:
+    threads = ThreadStore(pool, tenant="default")
+    thread = await threads.open(REGISTRY["chat"])
+    with pytest.raises(ScheduleError, match="thread: Field required"):
+        await store.add("nowhere", "chat", {"text": "olá"}, cron="* * * * *")
+    for name, where in (("known", thread.id), ("unknown", uuid4())):
+        await store.add(name, "chat", {"thread": str(where), "text": "olá"}, cron="* * * * *")
+        await make_due(pool, name, last_minute())
+    assert await fire_due(door) == 2
+    told = {one.schedule: one.error and one.error["type"] for one in await store.fires()}
+    assert told == {"known": None, "unknown": "ThreadNotFoundError"}
+    assert [said.text for said in await threads.messages(thread.id)] == ["olá"]
+    assert len(await runs(pool)) == 1
 
 
 async def test_a_time_zone_that_is_gone_stops_its_schedule_only(
@@ -272,7 +291,7 @@ async def test_adding_again_changes_nothing(store: ScheduleStore) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"workflow": "gone"}, "'s' could not start: No workflow 'gone'. Registered: digest"),
+        ({"workflow": "gone"}, "'s' could not start: No workflow 'gone'. Registered: chat, digest"),
         ({"value": {"text": 3}}, "'s' could not start: Input of 'note' is not valid: text:"),
         ({"value": {"text": "\0"}}, "of schedule 's' cannot be stored .*without NUL"),
         ({"value": {"x": float("nan")}}, "of schedule 's' cannot be stored .*NaN"),

@@ -68,6 +68,24 @@ async def test_a_message_sent_twice_is_one_message(server: Served, key: str) -> 
     assert len((await server.ask("GET", path, key=key)).body["messages"]) == 1
 
 
+async def test_a_run_of_a_conversational_workflow_is_a_message_of_its_thread(
+    server: Served, key: str
+) -> None:
+    thread = await open_thread(server, key)
+    body = {"workflow": "parrot", "input": {"thread": thread, "text": "Onde está?"}}
+    run = await server.ask("POST", "/v1/runs", key=key, json=body)
+    assert run.status == 202
+    assert await server.drive(run.body["id"]) == "succeeded"
+    messages = (await server.ask("GET", f"/v1/threads/{thread}/messages", key=key)).body["messages"]
+    assert [(said["role"], said["text"]) for said in messages] == [
+        ("user", "Onde está?"),
+        ("assistant", "0: Onde está?"),
+    ]
+    nowhere = {"workflow": "parrot", "input": {"thread": str(uuid4()), "text": "Onde está?"}}
+    refused = await server.ask("POST", "/v1/runs", key=key, json=nowhere)
+    refused.refused(404, "thread-not-found")
+
+
 async def test_what_is_no_conversation_is_refused(server: Served, key: str) -> None:
     for body, kind in (
         ({"workflow": "greet"}, "invalid-input"),

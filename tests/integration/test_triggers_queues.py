@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypedDict
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from pydantic import BaseModel, field_validator
 from redis.asyncio import Redis
 
 from rotina.database import Pool, open_pool
-from rotina.runs import Hint, Registry, Run, RunStore, Workflow
+from rotina.runs import Hint, MessageInput, Registry, Run, RunStore, ThreadStore, Workflow
 from rotina.triggers import Door, RejectedStore, StreamConsumer
 
 STREAM = "rotina:start"
@@ -45,7 +46,9 @@ def build() -> StateGraph[State]:
     return graph
 
 
-REGISTRY = Registry([Workflow(name="note", input=Note, output=Note, build=build)])
+NOTE = Workflow(name="note", input=Note, output=Note, build=build)
+CHAT = Workflow(name="chat", input=MessageInput, output=Note, build=build)
+REGISTRY = Registry([NOTE, CHAT])
 OLA = '{"text": "olá"}'
 
 
@@ -133,7 +136,7 @@ async def test_a_message_is_one_run_however_often_it_comes(
     ("message", "reason"),
     [
         ({}, "InvalidInputError: The message is not valid: workflow: Field required (fields: wor"),
-        ({"workflow": "gone"}, "UnknownWorkflowError: No workflow 'gone'. Registered: note."),
+        ({"workflow": "gone"}, "UnknownWorkflowError: No workflow 'gone'. Registered: chat, note."),
         ({"workflow": "note"}, "InvalidInputError: Input of 'note' is not valid: text: Field"),
         ({"workflow": "note", "input": "{"}, "InvalidInputError: The message is not valid: input:"),
         ({"workflow": "note", "input": "[1]"}, "input: Input should be a valid dictionary"),
@@ -179,6 +182,22 @@ async def test_a_key_used_for_another_input_is_refused(pool: Pool, door: Door) -
     (kept,) = await RejectedStore(pool, tenant="default").list_rejected()
     assert run.input == {"text": "um"}
     assert kept.reason.startswith("IdempotencyConflictError: The key 'same' was used for run")
+
+
+async def test_what_a_customer_says_goes_into_its_thread_or_is_refused(
+    pool: Pool, door: Door
+) -> None:
+    threads = ThreadStore(pool, tenant="default")
+    thread = await threads.open(CHAT)
+    for name, where in (("known", str(thread.id)), ("unknown", str(uuid4()))):
+        message = {"workflow": "chat", "input": {"thread": where, "text": "olá"}}
+        for _ in range(2):
+            await door.receive(message, source="celery", reference=name, key=name)
+    (run,) = await runs(pool)
+    (said,) = await threads.messages(thread.id)
+    assert (said.run_id, said.role, said.text) == (run.id, "user", "olá")
+    (kept,) = await RejectedStore(pool, tenant="default").list_rejected()
+    assert (kept.reference, kept.reason.split(":")[0]) == ("unknown", "ThreadNotFoundError")
 
 
 async def test_a_message_may_name_its_tenant(pool: Pool, door: Door) -> None:

@@ -7,7 +7,7 @@ from rotina.runs.following import follow, wait_for_end
 from rotina.runs.lease import Fence, WorkerLease
 from rotina.runs.review import Review, ReviewStore, review
 from rotina.runs.run import TERMINAL, ModelCallRow, Run, RunEvent, RunState, RunSummary
-from rotina.runs.store import Accepted, Message, RunStore, Upload
+from rotina.runs.store import Accepted, RunStore, Upload
 from rotina.runs.sweeper import Hint, Sweep, sweep
 from rotina.runs.thread import (
     Conversation,
@@ -29,7 +29,6 @@ __all__ = [
     "Fence",
     "FileReference",
     "Hint",
-    "Message",
     "MessageInput",
     "ModelCallRow",
     "Outcome",

@@ -180,6 +180,10 @@ values (%(id)s, %(tenant)s, %(workflow)s, %(customer)s) returning *;
 -- One thread.
 select * from rotina.thread where id = %(id)s and tenant = %(tenant)s;
 
+-- name: lock_thread
+-- A message is added: the next one gets its number after this one has committed.
+select workflow from rotina.thread where id = %(id)s and tenant = %(tenant)s for update;
+
 -- name: list_threads
 -- Newest first.
 select * from rotina.thread

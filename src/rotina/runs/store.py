@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
@@ -19,6 +21,7 @@ from rotina.errors import (
     RunNotFoundError,
 )
 from rotina.runs.run import ModelCallRow, Run, RunEvent, RunState, RunSummary
+from rotina.runs.thread import is_conversational, lock_thread
 from rotina.runs.workflow import FileReference, Workflow
 
 MAX_LIST = 1000
@@ -37,14 +40,6 @@ class Upload:
         """How the run's input names this file."""
         digest = hashlib.sha256(self.content).hexdigest()
         return FileReference(sha256=digest, name=self.name, media_type=self.media_type)
-
-
-@dataclass(frozen=True)
-class Message:
-    """What a customer said, to be stored with the run that answers it."""
-
-    thread_id: UUID
-    text: str
 
 
 @dataclass(frozen=True)
@@ -76,12 +71,13 @@ class RunStore:
         *,
         key: str | None = None,
         upload: Upload | None = None,
-        message: Message | None = None,
     ) -> Accepted:
         """Commit a run, with the file it reads or the message it answers, in one transaction.
 
-        The same `key` with the same input returns the run it made before; with another input it
-        is an `IdempotencyConflictError`. Raises `InvalidInputError` before anything is written.
+        A conversational workflow's input is a customer's message: it becomes one of its thread,
+        whoever starts the run. The same `key` with the same input returns the run it made before;
+        with another input it is an `IdempotencyConflictError`. Raises `InvalidInputError` or
+        `ThreadNotFoundError` before anything is written.
         """
         if upload is not None:
             self._check_size(upload)
@@ -97,7 +93,7 @@ class RunStore:
         }
         try:
             row["input_hash"] = digest = _hash(checked)
-            inserted = await self._insert(row, upload, message)
+            inserted = await self._insert(row, workflow, checked, upload)
         except (psycopg.DataError, UnicodeEncodeError) as error:
             raise InvalidInputError(
                 f"Input of {workflow.name!r} cannot be stored ({type(error).__name__}): "
@@ -170,21 +166,40 @@ class RunStore:
             return len(await cursor.fetchall())
 
     async def _insert(
-        self, row: Mapping[str, Any], upload: Upload | None, message: Message | None
+        self,
+        row: Mapping[str, Any],
+        workflow: Workflow,
+        checked: Mapping[str, Any],
+        upload: Upload | None,
     ) -> bool:
         """One transaction; False when the idempotency key is taken."""
+        converses = is_conversational(workflow)
         async with tenant_scope(self._pool, self._tenant) as connection:
+            if converses:
+                thread_id = UUID(checked["thread"])
+                await lock_thread(connection, workflow, tenant=self._tenant, thread_id=thread_id)
             cursor = await connection.execute(self._sql["insert_run"], row)
             if await cursor.fetchone() is None:
                 return False
             if upload is not None:
                 await connection.execute(self._sql["put_file"], self._file_row(upload))
-            if message is not None:
-                said = {**asdict(message), "run_id": row["id"], "role": "user", "data": Jsonb({})}
-                await connection.execute(self._sql["insert_message"], said)
+            if converses:
+                await self._add_message(connection, row["id"], checked)
             event = {"run_id": row["id"], "kind": "accepted", "data": Jsonb({})}
             await connection.execute(self._sql["insert_event"], event)
         return True
+
+    async def _add_message(
+        self, connection: AsyncConnection[DictRow], run_id: UUID, checked: Mapping[str, Any]
+    ) -> None:
+        said = {
+            "thread_id": checked["thread"],
+            "run_id": run_id,
+            "role": "user",
+            "text": checked["text"],
+            "data": Jsonb({}),
+        }
+        await connection.execute(self._sql["insert_message"], said)
 
     def _check_size(self, upload: Upload) -> None:
         size = len(upload.content)

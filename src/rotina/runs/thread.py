@@ -82,9 +82,7 @@ class ThreadStore:
         """One thread, or `ThreadNotFoundError`."""
         rows = await self._all("get_thread", id=thread_id)
         if not rows:
-            raise ThreadNotFoundError(
-                f"There is no thread {thread_id}: open one first, or leave the id out"
-            )
+            raise _unknown(thread_id)
         return Thread.model_validate(rows[0])
 
     async def list_threads(self, *, before: UUID | None = None, limit: int = 20) -> list[Thread]:
@@ -164,6 +162,33 @@ async def open_conversation(
     return Conversation(thread, history, run_id, effects)
 
 
+async def lock_thread(
+    connection: AsyncConnection[DictRow], workflow: Workflow, *, tenant: str, thread_id: UUID
+) -> None:
+    """Hold a thread while a message for `workflow` is added to it.
+
+    Messages are numbered before they commit: without the lock, of two at once the second could be
+    answered before the first is seen. Raises `ThreadNotFoundError`, or `InvalidInputError` when
+    another workflow answers the thread.
+    """
+    values = {"id": thread_id, "tenant": tenant}
+    cursor = await connection.execute(load_queries("rotina.runs")["lock_thread"], values)
+    row = await cursor.fetchone()
+    if row is None:
+        raise _unknown(thread_id)
+    if row["workflow"] != workflow.name:
+        raise InvalidInputError(
+            f"Thread {thread_id} is a conversation with {row['workflow']!r}, not "
+            f"{workflow.name!r}: start a run of {row['workflow']!r}, or open another thread"
+        )
+
+
 def is_conversational(workflow: Workflow) -> bool:
     """Whether the workflow answers the messages of a thread."""
     return issubclass(workflow.input, MessageInput)
+
+
+def _unknown(thread_id: UUID) -> ThreadNotFoundError:
+    return ThreadNotFoundError(
+        f"There is no thread {thread_id}: open one first, or leave the id out"
+    )

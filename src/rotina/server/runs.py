@@ -70,7 +70,7 @@ _BODY = {
     status_code=202,
     responses={
         200: {"model": Run, "description": "the run that this key and input started before"},
-        **problems(400, 409, 413, 415),
+        **problems(400, 404, 409, 413, 415),
     },
     openapi_extra=_BODY,
 )

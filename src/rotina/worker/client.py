@@ -15,7 +15,6 @@ from rotina.knowledge import KnowledgeBase
 from rotina.runs import (
     Accepted,
     Hint,
-    Message,
     Registry,
     ReviewStore,
     Run,
@@ -86,7 +85,8 @@ class Client:
         """Accept a run and tell its queue. It is safe once this returns, broker or not.
 
         With an `upload`, the workflow's file field is filled in. Raises `UnknownWorkflowError`,
-        `InvalidInputError`, `DocumentTooLargeError` or `IdempotencyConflictError`.
+        `InvalidInputError`, `ThreadNotFoundError`, `DocumentTooLargeError` or
+        `IdempotencyConflictError`.
         """
         declared = self.registry[workflow]
         if upload is not None and declared.file_field is not None:
@@ -109,15 +109,8 @@ class Client:
         Raises `ThreadNotFoundError`, `InvalidInputError` or `IdempotencyConflictError`.
         """
         thread = await self.threads.get(thread_id)
-        accepted = await self.store.accept(
-            self.registry[thread.workflow],
-            {"thread": str(thread_id), "text": text},
-            key=key,
-            message=Message(thread_id, text),
-        )
-        if accepted.created:
-            await self.hint(Hint(accepted.id, accepted.queue))
-        return accepted
+        value = {"thread": str(thread_id), "text": text}
+        return await self.start(thread.workflow, value, key=key)
 
     async def answer(self, review_id: UUID, value: Mapping[str, Any], *, by: str) -> None:
         """Answer a review; its run goes on. Errors as in `ReviewStore.answer`."""
