@@ -118,7 +118,11 @@ async def tell(state: DigestState, runtime: Runtime[Context]) -> DigestState:
     passages = [_passage(ticket["id"], ticket["text"]) for ticket in state["messages"]]
     try:
         told = await answer(
-            QUESTION[language], passages, runtime.context.at("tell"), language=language
+            QUESTION[language],
+            passages,
+            runtime.context.at("tell"),
+            language=language,
+            judged=False,
         )
     except ModelOutputError:
         told = Answer.unknown(language)

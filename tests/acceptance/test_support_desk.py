@@ -1,4 +1,4 @@
-"""The support desk with a real worker: citations, tools, confirmations, turns and kills."""
+"""The support desk with a real worker: citations, tools and confirmations."""
 
 import json
 import re
@@ -9,6 +9,7 @@ import pytest
 
 from tests.acceptance.help_center import HELP_CENTER, load_help_center
 from tests.acceptance.ledger import rows
+from tests.acceptance.scripts import proven_answer
 from tests.acceptance.stack import Stack
 from tests.scripted_model import Request
 
@@ -23,8 +24,10 @@ def desk_model(request: Request) -> dict[str, Any] | None:
     schema = request.schema or {}
     if "anyOf" in schema:
         return _decision(request.last_message.rpartition("Last message: ")[2])
+    if "answers" in schema.get("properties", {}):
+        return {"answers": True}
     if "sentences" in schema.get("properties", {}):
-        return {"sentences": _sentences(request.last_message)}
+        return proven_answer(request.last_message, ANSWERS)
     return None
 
 
@@ -38,15 +41,6 @@ def _decision(text: str) -> dict[str, Any]:
         arguments = {"topic": "product", "message": "A torradeira não liga.", "number": None}
         return {"action": "open_ticket", "arguments": arguments}
     return {"action": "answer", "question": text}
-
-
-def _sentences(prompt: str) -> list[dict[str, Any]]:
-    passages = re.split(r"^\[(\d+)\]", prompt, flags=re.MULTILINE)
-    for number, passage in zip(passages[1::2], passages[2::2], strict=True):
-        for quote, text in ANSWERS:
-            if quote in passage and "gnomes" not in prompt:
-                return [{"source": int(number), "quote": quote, "text": text}]
-    return [{"source": 1, "quote": "We sell garden gnomes", "text": "Yes, we sell garden gnomes."}]
 
 
 @pytest.fixture
@@ -127,34 +121,15 @@ def test_an_effect_waits_for_a_yes(
     assert len(rows(database_url, "select 1 from ticket")) == tickets
 
 
-def test_a_killed_worker_replies_once_and_opens_one_ticket(desk: Stack, database_url: str) -> None:
-    [asked] = talk(desk, "Quero abrir um chamado: a torradeira não liga.")
-    thread = asked["thread_id"]
-    newest = "rotina.run where workflow = 'support_desk' order by id desc limit 1"
-    before = rows(database_url, f"select id from {newest}")[0]["id"]
-    desk.start(
-        "chat", "-m", "rotina", "chat", "support", "--thread", thread, "--message", "How long is "
-        "the warranty?", "--json",
-    )  # fmt: skip
-    desk.wait_for(
-        "the next message to be worked on",
-        lambda: (
-            (run := rows(database_url, f"select id, state from {newest}")[0])["id"] != before
-            and run["state"] == "running"
-        ),
-    )
-    desk.kill("worker-io")
-    desk.worker()
-    desk._running.pop("chat").wait(60)
-    said = rows(database_url, "select role, text from rotina.message order by id")
-    assert [line["role"] for line in said] == ["user", "assistant", "user", "assistant"]
-    assert said[3]["text"].startswith(ANSWERS[0][1])
-    assert rows(database_url, "select 1 from ticket") == [], "nobody said yes"
-
-
 def test_another_tenant_has_no_such_thread(desk: Stack) -> None:
     [reply] = talk(desk, "How long is the warranty?")
     desk.environment = {**desk.environment, "ROTINA_TENANT": "other"}
-    refused = desk.run("chat", "support", "--thread", reply["thread_id"], "--message", "hello")
-    assert refused.returncode == 1
-    assert "ThreadNotFoundError" in refused.stderr
+    thread = reply["thread_id"]
+    value = json.dumps({"thread": thread, "text": "hello"})
+    for door in (
+        ("chat", "support", "--thread", thread, "--message", "hello"),
+        ("run", "support_desk", "--input", value),
+    ):
+        refused = desk.run(*door)
+        assert refused.returncode == 1
+        assert f"ThreadNotFoundError: There is no thread {thread}" in refused.stderr

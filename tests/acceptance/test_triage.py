@@ -1,7 +1,6 @@
-"""ticket_triage and daily_digest with real workers: cited answers, tickets, kills, figures."""
+"""ticket_triage and daily_digest with real workers: cited answers, tickets, figures."""
 
 import json
-import re
 from typing import Any
 
 import psycopg
@@ -9,13 +8,14 @@ import pytest
 
 from tests.acceptance.help_center import load_help_center
 from tests.acceptance.ledger import rows
+from tests.acceptance.scripts import cites, proven_answer
 from tests.acceptance.stack import Stack
 from tests.scripted_model import Request
 
-QUOTES = {
-    "warranty": ("warranty of 12 months", "The warranty is 12 months."),
-    "garantia": ("garantia de 12 meses", "A garantia é de 12 meses."),
-}
+ANSWERS = (
+    ("warranty of 12 months", "The warranty is 12 months."),
+    ("garantia de 12 meses", "A garantia é de 12 meses."),
+)
 
 
 def shop(request: Request) -> dict[str, Any] | None:
@@ -23,20 +23,13 @@ def shop(request: Request) -> dict[str, Any] | None:
     properties = (request.schema or {}).get("properties", {})
     if "label" in properties:
         return {"label": _label(properties["label"]["enum"], request.last_message)}
+    if "answers" in properties:
+        return {"answers": True}
     if "sentences" not in properties:
         return None
     if "report?" in request.last_message:
-        return {
-            "sentences": [
-                {
-                    "source": 1,
-                    "quote": "The blender arrived broken",
-                    "text": "A blender is broken.",
-                },
-                {"source": 1, "quote": "The blender arrived broken", "text": "77 are broken."},
-            ]
-        }
-    return {"sentences": _sentences(request.last_message)}
+        return cites(1, "A blender is broken.", "77 are broken.")
+    return proven_answer(request.last_message, ANSWERS)
 
 
 def _label(names: list[str], text: str) -> str:
@@ -46,16 +39,6 @@ def _label(names: list[str], text: str) -> str:
     if "urgent" in names:
         return "urgent" if "fraud" in text else "normal"
     return "damaged_product" if broken else "product_question"
-
-
-def _sentences(prompt: str) -> list[dict[str, Any]]:
-    """The proven sentence where the question is about the warranty."""
-    passages = re.split(r"^\[(\d+)\]", prompt, flags=re.MULTILINE)
-    for number, passage in zip(passages[1::2], passages[2::2], strict=True):
-        for quote, text in QUOTES.values():
-            if quote in passage and "gnomes" not in prompt:
-                return [{"source": int(number), "quote": quote, "text": text}]
-    return [{"source": 1, "quote": "We sell garden gnomes", "text": "Yes, we sell garden gnomes."}]
 
 
 @pytest.fixture
@@ -83,8 +66,8 @@ def triage(stack: Stack, message: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("message", "language", "said", "quote"),
     [
-        ("How long is the warranty of a kettle?", "en", *reversed(QUOTES["warranty"])),
-        ("Qual é o prazo de garantia da chaleira?", "pt", *reversed(QUOTES["garantia"])),
+        ("How long is the warranty of a kettle?", "en", *reversed(ANSWERS[0])),
+        ("Qual é o prazo de garantia da chaleira?", "pt", *reversed(ANSWERS[1])),
     ],
 )
 def test_a_question_is_answered_with_a_citation(
@@ -126,26 +109,6 @@ def test_what_is_not_proven_goes_to_a_person(desk: Stack, database_url: str) -> 
     result = triage(desk, "Do you sell garden gnomes?")
     assert result["outcome"] == "person"
     assert result["reason"] == "the help centre has no proven answer"
-    assert len(rows(database_url, "select 1 from ticket")) == 1
-
-
-def test_a_killed_worker_opens_one_ticket(desk: Stack, database_url: str) -> None:
-    started = desk.run(
-        *("run", "ticket_triage", "--detach"),
-        *("--input", json.dumps({"message": "The blender arrived broken."})),
-    )
-    assert started.returncode == 0, started.stderr
-    triaged = "rotina.run where workflow = 'ticket_triage'"
-    desk.wait_for(
-        "a worker to begin",
-        lambda: rows(database_url, f"select state from {triaged}")[0]["state"] != "queued",
-    )
-    desk.kill("worker-io")
-    desk.worker()
-    desk.wait_for(
-        "the run to end",
-        lambda: rows(database_url, f"select state from {triaged}")[0]["state"] == "succeeded",
-    )
     assert len(rows(database_url, "select 1 from ticket")) == 1
 
 

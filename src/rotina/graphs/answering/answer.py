@@ -50,7 +50,8 @@ class Answer(BaseModel):
     """The sentences, or the fixed sentence that says it is not known."""
     sentences: list[Sentence] = Field(default_factory=list)
     dropped: list[str] = Field(default_factory=list)
-    """Sentences of the model without a valid proof. They must not be shown to a customer."""
+    """Sentences of the model without a valid proof, or that answer something else. They must not
+    be shown to a customer."""
     language: Language
 
     @classmethod
