@@ -16,3 +16,5 @@ class Answering:
     route: str = "smart"
     persona: str = ""
     """A line or two on who answers; part of the system prompt."""
+    judged: bool = True
+    """Whether each proven sentence is judged once more on whether it answers the question."""

@@ -42,5 +42,6 @@ class Nodes:
             language=state.get("language"),
             route=spec.route,
             persona=spec.persona,
+            judged=spec.judged,
         )
         return {"answer": answered.model_dump(mode="json")}
