@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.door import Door
 from tests.acceptance.scripts import document
 from tests.acceptance.stack import PROJECT, Stack
-from tests.acceptance.test_server_processes import Door
 
 PAGE = PROJECT / "docs" / "reference" / "http.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -1,6 +1,5 @@
-"""The support desk where things overlap: two messages at once, a kill amid an effect."""
+"""The support desk where things overlap: two messages at once, one instead of a yes."""
 
-import psycopg
 import pytest
 
 from tests.acceptance.ledger import rows
@@ -48,29 +47,6 @@ def test_a_second_message_waits_for_the_reply_to_the_first(
     assert "12 months" in replies[1]["text"]
     assert "AU-20288" in replies[2]["text"]
     assert {run["attempts"] for run in rows(database_url, NEWEST)} == {1}, "waiting is no attempt"
-
-
-def test_a_worker_killed_while_it_opens_a_ticket_opens_one(
-    slow_desk: Stack, database_url: str
-) -> None:
-    [asked] = talk(slow_desk, "Quero abrir um chamado: a torradeira não liga.")
-    assert asked["data"]["status"] == "asked"
-    waiting = "select 1 from pg_locks where relation = 'ticket'::regclass and not granted"
-    with psycopg.connect(database_url) as connection:
-        connection.execute("lock table ticket in access exclusive mode")
-        say(slow_desk, "yes", asked["thread_id"], "sim, por favor")
-        slow_desk.wait_for("the ticket's insert", lambda: bool(rows(database_url, waiting)))
-        slow_desk.kill("worker-io")
-    slow_desk.worker()
-    wait(slow_desk, "yes")
-    [ticket] = rows(database_url, "select id, message, customer from ticket")
-    assert (ticket["message"], ticket["customer"]) == ("A torradeira não liga.", "ana@example.com")
-    said = rows(database_url, "select role, text, data from rotina.message order by id")
-    assert [line["role"] for line in said] == ["user", "assistant"] * 2
-    assert said[-1]["data"]["status"] == "done"
-    assert str(ticket["id"]) in said[-1]["text"]
-    attempts = [run["attempts"] for run in rows(database_url, NEWEST)]
-    assert attempts[-1] > 1, "the kill did not hit the run: the test shows nothing"
 
 
 def test_another_message_drops_what_waits_for_a_yes(slow_desk: Stack, database_url: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypedDict
 from uuid import uuid4
 
@@ -340,6 +340,24 @@ async def test_an_entry_waits_while_the_database_is_away(
             await until(done)
         assert [run.input for run in await runs(pool)] == [{"text": "olá"}]
         assert await RejectedStore(pool, tenant="default").list_rejected() == []
+
+
+async def test_a_cancellation_that_a_library_swallows_ends_the_consumer(
+    client: Redis, redis_url: str
+) -> None:
+    reading, waits = asyncio.Event(), asyncio.Event()
+
+    async def receive(fields: Mapping[str, Any], source: str, reference: str) -> None:
+        reading.set()
+        with suppress(asyncio.CancelledError):
+            await waits.wait()
+
+    await client.xadd(STREAM, {"workflow": "note", "input": OLA})
+    consuming = asyncio.create_task(StreamConsumer(redis_url, STREAM, receive).run())
+    await reading.wait()
+    consuming.cancel()
+    async with asyncio.timeout(30):
+        await asyncio.gather(consuming, return_exceptions=True)
 
 
 async def test_a_redis_that_is_away_is_waited_for(

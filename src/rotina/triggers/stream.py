@@ -81,8 +81,12 @@ class StreamConsumer:
             health_check_interval=30,
         )
         pause = FIRST_PAUSE
+        own = asyncio.current_task()
+        assert own is not None, "a coroutine runs in a task"
         try:
-            while True:
+            # redis-py writes within `asyncio.wait_for`, which in Python 3.11 swallows a
+            # cancellation that comes just then: the task still knows of it.
+            while not own.cancelling():
                 try:
                     await self._consume(client)
                 except (RedisError, OSError) as error:
