@@ -1,25 +1,31 @@
-"""The process that runs generated code: `python -I -S -B -X utf8 child.py PARENT_PID`.
+"""The process that runs generated code: `python -I -S -B -u -X utf8 child.py PARENT_PID`.
 
 It stands alone: it is started by its path, so that nothing of ours can be imported. In on stdin: a
 JSON object (`code`, `tests`, `seal`, `limits`). Out on stdout: whatever the code prints, then a
 line that begins with the seal and holds the report as JSON. Then it waits to be killed, together
 with everything it may have started.
 
-What holds the code back, in this order: an empty network namespace, another user, no new
-privileges, limits of the kernel, and an audit hook of the interpreter. Each is applied where the
-system allows it; the report names those that were.
+What holds the code back, in this order: an empty network namespace, another user, no privileges,
+a Landlock ruleset, limits of the kernel, and an audit hook of the interpreter. Each is applied
+where the system allows it; the report names those that were.
+
+All this is against careless code. The hook, the seal and the report live in the interpreter that
+the code runs in, and code that looks for them finds them; only what the kernel holds is held then.
 """
 
 import ast
 import asyncio
 import contextlib
 import ctypes
+import functools
+import hashlib
 import inspect
 import json
 import linecache
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -33,8 +39,11 @@ _CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CAPABILITY_VERSION = 0x20080522
 _MEBIBYTE = 1024 * 1024
-_SPARE_USERS = 2_000_000
-"""User ids from here on belong to nobody; one a process, so that none shares a limit."""
+_SPARE_USERS = 1_900_000_000
+"""User ids from here on belong to nobody (systemd.io/UIDS-GIDS); one a process, so that none
+shares a limit."""
+_PATH_CHARACTERS = 800
+"""Longest path that is changed: who removes deeply nested folders may recurse."""
 _MOST_CASES = 200
 _MOST_CHARACTERS = 1500
 _AF_UNIX = 1
@@ -46,12 +55,15 @@ def main() -> None:
     """Confine this process, run the tests, report, wait for the end."""
     request = json.loads(sys.stdin.buffer.read())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    reply = os.dup(1)
+    reply = os.fdopen(os.dup(1), "wb")
     guards = confine(int(sys.argv[1]), request["limits"])
+    # `import __main__` shall not find this file's names.
+    sys.modules["__main__"] = types.ModuleType("__main__")
     report = run(request["code"], request["tests"]) | {"guards": guards}
-    with contextlib.suppress(OSError, ValueError):  # the code may have closed it
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # replaced or closed by the code
         sys.stdout.flush()
-    os.write(reply, f"\n{request['seal']}{json.dumps(report)}\n".encode())
+    reply.write(f"\n{request['seal']}{json.dumps(report)}\n".encode())
+    reply.flush()
     while True:
         signal.pause()
 
@@ -61,34 +73,49 @@ def main() -> None:
 
 def confine(parent: int, limits: dict[str, int]) -> list[str]:
     """Give up what the code shall not have; the names of what could be given up."""
-    linux = sys.platform.startswith("linux")
-    guards = ["network"] if linux and _leave_network() else []
-    guards += ["user"] if _leave_user() else []
-    if linux:
-        libc = ctypes.CDLL(None)
-        if os.geteuid() == 0:
-            _drop_capabilities(libc)
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        # Changing the user clears it, hence not earlier.
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    guards = _leave()
+    root = os.geteuid() == 0
+    if sys.platform.startswith("linux"):
+        guards += _confine_by_kernel(ctypes.CDLL(None))
     if os.getppid() != parent:  # it died before we could ask
         os._exit(1)
-    guards += bound(limits)
-    # What is loaded already would be had without the event of an import.
-    for name in [name for name in sys.modules if name.partition(".")[0] in _NATIVE]:
-        del sys.modules[name]
-    for name in ("_fork_exec", "_posixsubprocess"):
-        vars(subprocess).pop(name, None)
+    # The kernel exempts root from the limit of processes.
+    guards += [name for name in bound(limits) if not (root and name == "processes")]
+    _forget_native()
     sys.addaudithook(Hook("."))
     return [*guards, "hook"]
 
 
-def _leave_network() -> bool:
-    """Enter a network namespace without interfaces."""
+def _leave() -> list[str]:
+    """Leave the network, which needs root, and root itself."""
+    linux = sys.platform.startswith("linux")
     libc = ctypes.CDLL(None)
-    if os.geteuid() == 0 and libc.unshare(_CLONE_NEWNET) == 0:
-        return True
-    return bool(libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)
+    network = linux and os.geteuid() == 0 and libc.unshare(_CLONE_NEWNET) == 0
+    user = _leave_user()
+    if linux and not network and os.geteuid() != 0:
+        network = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0
+    return ["network"] * network + ["user"] * user
+
+
+def _confine_by_kernel(libc: ctypes.CDLL) -> list[str]:
+    """No capabilities, no new privileges, no life after the parent, and Landlock."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    libc.capset(header, (ctypes.c_uint32 * 6)())
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # Changing the user clears it, hence not earlier.
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # OpenSSL reads its configuration at the first use, and fails where it may not.
+    hashlib.sha256(b"")
+    return ["landlock"] if _enter_landlock(libc) else []
+
+
+def _forget_native() -> None:
+    """Take away what is loaded already, and would be had without the event of an import."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in _NATIVE]:
+        del sys.modules[name]
+    for module in (subprocess, os, signal, sys.modules["posix"], sys.modules["_signal"]):
+        for name in ("_fork_exec", "_posixsubprocess", "pidfd_open", "pidfd_send_signal"):
+            vars(module).pop(name, None)
 
 
 def _leave_user() -> bool:
@@ -99,8 +126,9 @@ def _leave_user() -> bool:
     try:
         os.setgroups([])
         os.seteuid(spare)
-        with open(os.__file__, "rb"):  # noqa: PTH123 - may they read the standard library?
-            pass
+        # May they read the standard library, and reach the folder by its path?
+        with open(os.__file__, "rb"):  # noqa: PTH123
+            os.stat(os.getcwd())  # noqa: PTH109, PTH116
         os.seteuid(0)
         os.chown(".", spare, spare)
         os.setgid(spare)
@@ -112,10 +140,56 @@ def _leave_user() -> bool:
     return True
 
 
-def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    """Root that has to stay root can then at least not raise its own limits."""
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
-    libc.capset(header, (ctypes.c_uint32 * 6)())
+# landlock(7): numbers of the system calls are the same on every architecture.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_VERSION_FLAG, _PATH_BENEATH = 1, 1
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_TRUNCATE, _DEVICE_CONTROL = 1 << 14, 1 << 15
+_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+"""How many rights to files each version knows."""
+_BIND_AND_CONNECT_TCP, _ABSTRACT_SOCKETS_AND_SIGNALS = 0b11, 0b11
+_LIBRARIES = (
+    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store", "/gnu/store",
+    "/usr/share/zoneinfo", "/etc/localtime", "/etc/ld.so.cache", "/dev/urandom", "/dev/random",
+)  # fmt: skip
+"""What shared libraries read. The hook allows less, but does not see what they do."""
+
+
+def _enter_landlock(libc: ctypes.CDLL) -> bool:
+    """Have the kernel refuse files elsewhere, programs, TCP, and signals to other processes."""
+
+    def call(number: int, *arguments: Any) -> int:
+        whole = (ctypes.c_long(each) if isinstance(each, int) else each for each in arguments)
+        return int(libc.syscall(ctypes.c_long(number), *whole))
+
+    version = call(_CREATE_RULESET, None, 0, _VERSION_FLAG)
+    if version < 1:
+        return False
+    rights = (1 << _RIGHTS[min(version, 5)]) - 1
+    network = _BIND_AND_CONNECT_TCP if version >= 4 else 0  # noqa: PLR2004
+    scope = _ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0  # noqa: PLR2004
+    ruleset = call(_CREATE_RULESET, (ctypes.c_uint64 * 3)(rights, network, scope), 24, 0)
+    if ruleset < 0:
+        return False
+    everything = rights & ~_EXECUTE & ~_DEVICE_CONTROL
+    allowed = dict.fromkeys([*_library(), *_LIBRARIES], _READ_FILE | _READ_DIR)
+    allowed |= {".": everything, os.devnull: _READ_FILE | _WRITE_FILE | _TRUNCATE}
+    for path, wanted in allowed.items():
+        with contextlib.suppress(OSError):  # it does not exist
+            opened = os.open(path, os.O_PATH)
+            at = wanted if os.path.isdir(path) else wanted & ~_READ_DIR  # noqa: PTH112
+            rule = struct.pack("=Qi", at & rights, opened)
+            call(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+            os.close(opened)
+    entered = call(_RESTRICT_SELF, ruleset, 0) == 0
+    os.close(ruleset)
+    return entered
+
+
+def _library() -> list[str]:
+    """Where Python's own files are."""
+    folders = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+    return [*folders, os.path.join(sys.base_prefix, "lib")]  # noqa: PTH118
 
 
 def bound(limits: dict[str, int]) -> list[str]:
@@ -138,8 +212,7 @@ def bound(limits: dict[str, int]) -> list[str]:
             resource.setrlimit(kind, (most, top))
         except (ValueError, OSError):  # macOS refuses RLIMIT_AS
             continue
-        if name != "processes" or os.geteuid() != 0:  # the kernel exempts root
-            taken.append(name)
+        taken.append(name)
     return taken
 
 
@@ -152,13 +225,17 @@ def _mapped() -> int:
         return 0
 
 
-_NATIVE = frozenset({"ctypes", "_ctypes", "_posixsubprocess"})
-"""Modules that reach the system below the events of the audit hook."""
+_NATIVE = frozenset(
+    {"ctypes", "_ctypes", "_posixsubprocess", "_posixshmem", "_interpreters", "_xxsubinterpreters"}
+)
+"""Modules that reach the system, or an interpreter without hooks, below the hook's events."""
 _FORBIDDEN = (
     "ctypes.", "os.exec", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.posix_spawn",
     "os.putenv", "os.spawn", "os.startfile", "os.system", "pty.spawn", "signal.pthread_kill",
     "socket.bind", "socket.connect", "socket.getaddrinfo", "socket.gethostby",
     "socket.getnameinfo", "socket.sendmsg", "socket.sendto", "subprocess.Popen",
+    "resource.prlimit", "resource.setrlimit", "sqlite3.enable_load_extension",
+    "sqlite3.load_extension", "syslog.",
 )  # fmt: skip
 _CHANGES = {
     "os.chmod": 1, "os.chown": 1, "os.link": 2, "os.mkdir": 1, "os.remove": 1,
@@ -177,10 +254,9 @@ class Hook:
         # Kept here, so that replacing a function of a module does not replace ours.
         self._real, self._decode = os.path.realpath, os.fsdecode
         self._box = self._real(box)
-        library = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-        library.append(os.path.join(sys.base_prefix, "lib"))  # noqa: PTH118
         devices = ("/dev/null", "/dev/urandom", "/dev/random")
-        self._readable = (self._box, *map(self._real, library), "/usr/share/zoneinfo", *devices)
+        folders = (*map(self._real, _library()), "/usr/share/zoneinfo")
+        self._readable = (self._box, *folders, *devices)
         self._writable = (self._box, "/dev/null")
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -208,8 +284,13 @@ class Hook:
         for path in paths:
             if path is None or path == ":memory:" or isinstance(path, int):
                 continue
-            full = self._real(self._decode(path))
-            if not any(full == root or full.startswith(root + "/") for root in roots):
+            name = self._decode(path)
+            full = self._real(name)
+            inside = any(full == root or full.startswith(root + "/") for root in roots)
+            if roots is self._writable:
+                inside = inside and len(full) <= _PATH_CHARACTERS
+                inside = inside and not (event == "sqlite3.connect" and name.startswith("file:"))
+            if not inside:
                 self._refuse(event, path)
 
     @staticmethod
@@ -230,19 +311,23 @@ def run(code: str, tests: str) -> dict[str, Any]:
     cases: list[Case] = [] if error is None else [_case("tests", error)]
     if error is None and _asserts(tests):
         cases.append(_case("assertions of the module", None))
-    for name, function in _functions(module):
-        cases.append(_case(name, _error_of(function)))
-    for suite in _suites(module):
+    # What the code itself calls a test proves nothing.
+    own = [each for name, each in vars(module).items() if each is not visible.get(name)]
+    for name, test in _functions(own):
+        cases.append(_case(name, _error_of(test)))
+    for suite in _suites(own):
         cases += _run_suite(suite)
+    # Cut at the end, where none is that failed.
+    cases.sort(key=lambda case: bool(case["passed"]))
     return {"error": None, "cases": cases[:_MOST_CASES]}
 
 
 def _load(name: str, code: str, names: dict[str, Any]) -> tuple[types.ModuleType, str | None]:
     """A module made from source, and what went wrong when it ran."""
     module = types.ModuleType(name)
-    vars(module).update(names)
-    sys.modules[name] = module
     file = f"{name}.py"
+    vars(module).update(names, __file__=file)
+    sys.modules[name] = module
     linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
     error = _error_of(lambda: exec(compile(code, file, "exec"), vars(module)))  # noqa: S102
     return module, error
@@ -251,27 +336,56 @@ def _load(name: str, code: str, names: dict[str, Any]) -> tuple[types.ModuleType
 def _error_of(action: Callable[[], Any]) -> str | None:
     """Call it, whatever it raises: the end of the traceback. Awaits a coroutine."""
     try:
-        result = action()
-        if inspect.iscoroutine(result):
-            asyncio.run(result)
+        _finish(action())
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are failures
         return _shown(error)
     return None
 
 
+def _finish(result: Any) -> None:
+    """Await a coroutine; refuse a generator, of which nothing has run."""
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
+    elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError("a test that yields does not run")
+
+
 def _shown(error: BaseException) -> str:
     """Kind and traceback, without the frames of this file."""
-    kept = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    lines = traceback.format_list(kept) + traceback.format_exception_only(error)
+    try:
+        kept = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+        lines = traceback.format_list(kept) + traceback.format_exception_only(error)
+    except Exception:  # noqa: BLE001 - an exception of the code's own making may not let us
+        lines = [f"{type(error).__name__} (what it says cannot be shown)"]
     if isinstance(error, SystemExit):
         lines.append("The code ended the program (sys.exit).\n")
     return "".join(lines)[-_MOST_CHARACTERS:].strip()
 
 
-def _functions(module: types.ModuleType) -> Iterator[tuple[str, Callable[[], Any]]]:
-    for name, value in list(vars(module).items()):
-        if name.startswith("test_") and inspect.isfunction(value):
+def _functions(own: list[Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Functions `test_*`, and methods of that name in classes `Test*`."""
+    for value in own:
+        name = str(getattr(value, "__name__", ""))
+        if inspect.isfunction(value) and name.startswith("test_"):
             yield name, value
+        elif isinstance(value, type) and name.startswith("Test") and not _is_suite(value):
+            for method in dir(value):
+                if method.startswith("test_"):
+                    yield f"{name}.{method}", functools.partial(_call_method, value, method)
+
+
+def _call_method(kind: type, method: str) -> None:
+    """Call a method of a new instance, between pytest's `setup_method` and `teardown_method`."""
+    instance = kind()
+    getattr(instance, "setup_method", _nothing)()
+    try:
+        _finish(getattr(instance, method)())
+    finally:
+        getattr(instance, "teardown_method", _nothing)()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _asserts(tests: str) -> bool:
@@ -281,14 +395,21 @@ def _asserts(tests: str) -> bool:
         node = waiting.pop()
         if isinstance(node, ast.Assert):
             return True
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        # if __name__ == "__main__":
+        never = isinstance(node, ast.If) and "__name__" in ast.dump(node.test)
+        if not later and not never:
             waiting += ast.iter_child_nodes(node)
     return False
 
 
-def _suites(module: types.ModuleType) -> Iterator[unittest.TestSuite]:
-    for value in list(vars(module).values()):
-        if isinstance(value, type) and issubclass(value, unittest.TestCase):
+def _is_suite(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, unittest.TestCase)
+
+
+def _suites(own: list[Any]) -> Iterator[unittest.TestSuite]:
+    for value in own:
+        if _is_suite(value) and value.__module__.partition(".")[0] != "unittest":
             yield unittest.defaultTestLoader.loadTestsFromTestCase(value)
 
 
@@ -298,6 +419,7 @@ def _run_suite(suite: unittest.TestSuite) -> list[Case]:
     result = unittest.TestResult()
     problem = _error_of(lambda: suite.run(result))
     failed = {test.id(): text for test, text in [*result.errors, *result.failures]}
+    failed |= {test.id(): "It was expected to fail." for test in result.unexpectedSuccesses}
     if problem:
         failed["unittest"] = problem
     skipped = {test.id() for test, _ in result.skipped}

@@ -49,6 +49,8 @@ class Coding:
     rounds: int = 3
     """Attempts in all: the first one and its repairs."""
     limits: SandboxLimits = field(default_factory=SandboxLimits)
+    at_once: int = 4
+    """Tests that one worker process runs at the same time; others wait."""
     route: str = "smart"
     answer_tokens: int = 1200
     """Tokens that one answer may take."""

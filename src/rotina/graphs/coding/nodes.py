@@ -1,5 +1,6 @@
 """Nodes of coding: prepare, write_tests, write_code, test, finish."""
 
+import asyncio
 from typing import Literal
 
 from langgraph.runtime import Runtime
@@ -9,7 +10,7 @@ from rotina.gateway import Message
 from rotina.graphs.coding.coding import Attempt, Coding, CodingResult
 from rotina.graphs.coding.prompts import cases_messages, cases_schema, code_messages
 from rotina.graphs.coding.sandbox import run_tests
-from rotina.graphs.coding.source import code_of, fault_of, tests_from
+from rotina.graphs.coding.source import absent_modules, code_of, fault_of, tests_from
 from rotina.graphs.coding.state import CodingState
 from rotina.graphs.context import Context
 
@@ -19,15 +20,22 @@ class Nodes:
 
     def __init__(self, coding: Coding) -> None:
         self._coding = coding
+        self._free = asyncio.Semaphore(coding.at_once)
 
     async def prepare(self, state: CodingState) -> CodingState:
-        """Refuse what cannot work: no task, or tests that are not Python (`InvalidInputError`)."""
+        """Refuse what cannot work (`InvalidInputError`): no task, or tests that cannot be run."""
         if not state.get("task", "").strip():
             raise InvalidInputError("There is no task: say what the code shall do.")
         tests = state.get("tests") or ""
         fault = fault_of(tests)
         if fault:
             raise InvalidInputError(f"The tests are not Python ({fault}): correct or omit them.")
+        absent = absent_modules(tests)
+        if absent:
+            raise InvalidInputError(
+                f"The tests import {', '.join(absent)}, which is not there when they run: use the "
+                "standard library (assert, unittest) and the module `solution` only."
+            )
         return {"attempts": [], "tests": tests, "tests_by": "caller" if tests.strip() else "model"}
 
     def after_prepare(self, state: CodingState) -> Literal["write_tests", "write_code"]:
@@ -71,7 +79,10 @@ class Nodes:
         if not state["code"]:
             attempt = Attempt(code="", outcome="no_code", output=state["complaint"])
         else:
-            report = await run_tests(state["code"], state.get("tests") or "", self._coding.limits)
+            async with self._free:  # its seconds count from here
+                report = await run_tests(
+                    state["code"], state.get("tests") or "", self._coding.limits
+                )
             attempt = Attempt(
                 code=state["code"],
                 outcome=report.outcome,

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -17,12 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field
 Outcome = Literal["passed", "failed", "error", "no_tests", "timeout", "memory", "output", "crashed"]
 """`passed`: every test did, and there was one. `failed`: a test failed. `error`: the code could
 not be loaded. `no_tests`: nothing was tested. `timeout`: too long, by the clock or the processor.
-`memory`: more than allowed. `output`: too much was printed. `crashed`: the process ended early."""
+`memory`: more than allowed. `output`: too much was printed. `crashed`: the process ended early, or
+without a report that can be read."""
 
 _CHILD = Path(__file__).with_name("child.py")
-_REPORT_BYTES = 1_000_000
+_REPORT_BYTES = 4_000_000
 _BYTES_A_CHARACTER = 4
-_GRACE = 5.0
+_ERROR_CHARACTERS = 20_000
+"""Of all errors together."""
+_GRACE = 30.0
 """Seconds for a killed process to be gone."""
 
 
@@ -63,8 +67,8 @@ class SandboxReport(BaseModel):
     output: str = ""
     """What the code printed, then what went wrong."""
     guards: list[str] = Field(default_factory=list)
-    """What held the code back: network, user, cpu, memory, files, open_files, core, processes,
-    hook. Empty when the process ended before it could tell."""
+    """What held the code back: network, user, landlock, cpu, memory, files, open_files, core,
+    processes, hook. Empty when the process ended before it could tell."""
 
     @property
     def passed(self) -> bool:
@@ -75,22 +79,44 @@ class SandboxReport(BaseModel):
 async def run_tests(code: str, tests: str, limits: SandboxLimits | None = None) -> SandboxReport:
     """Run `code` as the module `solution` and `tests` (both Python source) against it.
 
-    Tests are functions `test_*` without parameters, `unittest.TestCase` classes and assertions of
-    the module; the names of `solution` are visible to them without an import. Whatever the code
-    does is an outcome, never an exception. Its process, and all of that process's group, is gone
-    when this returns or is cancelled.
+    Tests are functions `test_*` without parameters, such methods of classes `Test*`,
+    `unittest.TestCase` classes and assertions of the module; the names of `solution` are visible to
+    them without an import. Whatever the code does is an outcome, never an exception. Its process,
+    all of that process's group, and its folder are gone when this returns or is cancelled.
+
+    This holds back careless code, not an attacker: code that inspects its own interpreter can
+    report tests as passed and get around the hook, and then only the kernel's `guards` hold it.
     """
     limits = limits or SandboxLimits()
     seal = secrets.token_hex(16)
     request = {"code": code, "tests": tests, "seal": seal, "limits": limits.model_dump()}
-    with (
-        tempfile.TemporaryDirectory(prefix="rotina-code-", ignore_cleanup_errors=True) as box,
-        tempfile.TemporaryFile() as stdin,
-    ):
+    with tempfile.TemporaryFile() as stdin:
         stdin.write(json.dumps(request).encode())
         stdin.seek(0)
-        printed, ended = await _run(box, stdin, seal.encode(), limits)
+        async with _folder() as box:
+            printed, ended = await _run(box, stdin, seal.encode(), limits)
     return _read(printed, ended, seal, limits)
+
+
+@contextlib.asynccontextmanager
+async def _folder() -> AsyncIterator[str]:
+    """A new folder, removed in a thread, since the code may have filled it."""
+    box = tempfile.mkdtemp(prefix="rotina-code-")
+    try:
+        yield box
+    finally:
+        await asyncio.shield(asyncio.to_thread(_remove, box))
+
+
+def _remove(box: str) -> None:
+    """Remove a folder that the code may have locked, or parts of it."""
+    with contextlib.suppress(OSError, RecursionError):
+        Path(box).chmod(0o700)
+        for folder, names, _ in os.walk(box):
+            for path in (Path(folder, name) for name in names):
+                if not path.is_symlink():
+                    path.chmod(0o700)
+        shutil.rmtree(box, ignore_errors=True)
 
 
 async def _run(
@@ -124,7 +150,7 @@ async def _start(box: str, stdin: IO[bytes], inlet: int) -> asyncio.subprocess.P
             environment[name] = os.environ[name]
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-S", "-B", "-X", "utf8", str(_CHILD), str(os.getpid())),
+        *("-I", "-S", "-B", "-u", "-X", "utf8", str(_CHILD), str(os.getpid())),
         stdin=stdin,
         stdout=inlet,
         stderr=inlet,
@@ -172,13 +198,13 @@ def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 def _read(printed: bytes, ended: int | str, seal: str, limits: SandboxLimits) -> SandboxReport:
-    text = printed.decode("utf-8", "replace")
+    text = _storable(printed.decode("utf-8", "replace"))
     shown, _, report = text.rpartition(f"\n{seal}") if ended == "sealed" else (text, "", "")
     output, most = shown.strip(), limits.output_characters
     if len(output) > most:
         ended = "output"
     if ended == "sealed":
-        return _sealed(json.loads(report), output)
+        return _sealed(report, output)
     if ended == "output":
         return _ended("output", output[:most], f"Stopped: it printed more than {most} characters.")
     if ended == "timeout":
@@ -190,12 +216,38 @@ def _read(printed: bytes, ended: int | str, seal: str, limits: SandboxLimits) ->
     return _ended("crashed", output, f"The process ended before its tests did ({_how(ended)}).")
 
 
-def _sealed(report: dict[str, Any], output: str) -> SandboxReport:
-    cases = [Case.model_validate(case) for case in report["cases"]]
-    errors = [report["error"]] if report["error"] else [c.error for c in cases if c.error]
-    text = "\n\n".join(part for part in (output, *errors) if part)
-    outcome = _outcome(report["error"], cases, errors)
-    return SandboxReport(outcome=outcome, cases=cases, output=text, guards=report["guards"])
+def _sealed(line: str, output: str) -> SandboxReport:
+    """What the report says; the code may have written one of its own, or into ours."""
+    try:
+        report = json.loads(line)
+        cases = [Case.model_validate(_clean(case)) for case in report["cases"]]
+        broken, guards = _clean(report["error"]), _clean(report["guards"])
+        errors = [broken] if broken else [case.error for case in cases if case.error]
+        shown = "\n\n".join(errors)[:_ERROR_CHARACTERS]
+        return SandboxReport(
+            outcome=_outcome(broken, cases, errors),
+            cases=cases,
+            output="\n\n".join(part for part in (output, shown) if part),
+            guards=guards,
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return _ended("crashed", output, "The process left no report that can be read.")
+
+
+def _clean(value: Any) -> Any:
+    """JSON with strings that can be stored."""
+    if isinstance(value, str):
+        return _storable(value)
+    if isinstance(value, list):
+        return [_clean(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _clean(each) for key, each in value.items()}
+    return value
+
+
+def _storable(text: str) -> str:
+    """Without NUL and lone surrogates, which PostgreSQL and UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def _outcome(broken: str | None, cases: list[Case], errors: list[str]) -> Outcome:

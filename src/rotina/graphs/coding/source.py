@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
@@ -78,6 +79,17 @@ def fault_of(code: str) -> str | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def absent_modules(tests: str) -> list[str]:
+    """What tests import, without a condition, that is not there when they run."""
+    names: set[str] = set()
+    for statement in ast.parse(tests).body:
+        if isinstance(statement, ast.Import):
+            names |= {each.name.partition(".")[0] for each in statement.names}
+        elif isinstance(statement, ast.ImportFrom) and not statement.level:
+            names.add((statement.module or "").partition(".")[0])
+    return sorted(names - {"solution"} - sys.stdlib_module_names)
 
 
 def _defines(code: str) -> bool:
