@@ -25,7 +25,7 @@ def desk_model(request: Request) -> dict[str, Any] | None:
     if "anyOf" in schema:
         return _decision(request.last_message.rpartition("Last message: ")[2])
     if "answers" in schema.get("properties", {}):
-        return {"answers": True}
+        return {"why": "it says so", "answers": True}
     if "sentences" in schema.get("properties", {}):
         return proven_answer(request.last_message, ANSWERS)
     return None

@@ -24,7 +24,7 @@ def shop(request: Request) -> dict[str, Any] | None:
     if "label" in properties:
         return {"label": _label(properties["label"]["enum"], request.last_message)}
     if "answers" in properties:
-        return {"answers": True}
+        return {"why": "it says so", "answers": True}
     if "sentences" not in properties:
         return None
     if "report?" in request.last_message:

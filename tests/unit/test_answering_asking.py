@@ -31,7 +31,7 @@ def says(*claims: tuple[int, str], answering: str = "") -> Script:
 
     def script(request: Request) -> dict[str, Any]:
         if "answers" in (request.schema or {}).get("properties", {}):
-            return {"answers": answering in request.last_message}
+            return {"why": "", "answers": answering in request.last_message}
         return {"found": bool(sentences), "sentences": sentences}
 
     return script
