@@ -131,6 +131,7 @@ async def test_memory_has_an_end(body: str) -> None:
         ("import os; os._exit(0)", {"crashed"}),
         ("import os; os.abort()", {"crashed"}),
         ("import signal; signal.raise_signal(signal.SIGTERM)", {"crashed"}),
+        ("import signal; signal.raise_signal(signal.SIGRTMIN + 1)", {"crashed"}),
         ("import faulthandler; faulthandler._sigsegv()", {"crashed"}),
         ("import os; os.closerange(0, 64)", {"crashed"}),
         ("import os; os.close(1); os.close(2)", {"passed"}),

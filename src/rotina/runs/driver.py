@@ -20,6 +20,7 @@ from psycopg_pool import PoolTimeout
 from pydantic import ValidationError
 
 from rotina.database import Pool, load_queries
+from rotina.database.text import storable
 from rotina.errors import LeaseLostError, RotinaError, RunError, TryLaterError
 from rotina.runs.checkpointer import PostgresCheckpointer
 from rotina.runs.lease import Fence, Question, WorkerLease
@@ -178,7 +179,7 @@ class Driver:
         """Hand the run back where another attempt may help; end it failed otherwise."""
         transient = isinstance(error, DATABASE_DOWN) or getattr(error, "transient", False)
         if not isinstance(error, RotinaError):
-            trace = _storable(self.redact("".join(traceback.format_exception(error))))
+            trace = storable(self.redact("".join(traceback.format_exception(error))))
             logger.error("run %s: node %s raised\n%s", run.id, node, trace)
         described = self._describe(error, node)
         if transient and run.attempts < run.max_attempts:
@@ -194,13 +195,8 @@ class Driver:
         message = str(error) or repr(error)
         if isinstance(error, GraphRecursionError):
             message = f"the graph made more than {MAX_STEPS} steps without an end"
-        message = _storable(self.redact(message))[:4000]
+        message = storable(self.redact(message))[:4000]
         return {"type": type(error).__name__, "message": message, "node": node}
-
-
-def _storable(text: str) -> str:
-    """Without NUL and lone surrogates, which neither jsonb nor a log in UTF-8 can hold."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def _question(interrupt: Interrupt) -> Question:

@@ -14,13 +14,12 @@ from rotina.graphs.answering.prompts import SCHEMA, conversation_so_far, message
 from rotina.graphs.answering.proof import Claim, Refused, Shelf
 from rotina.graphs.answering.sentences import Numbered, is_citable, lay_out
 from rotina.graphs.language import Language, detect
+from rotina.graphs.splitting import CHARACTERS_PER_TOKEN
 from rotina.knowledge import Passage
 
 logger = logging.getLogger(__name__)
 
 ANSWER_TOKENS = 500
-CHARACTERS_PER_TOKEN = 2.0
-"""A cautious estimate; a prompt that is too long after all is sent again with half of it."""
 HISTORY_CHARACTERS = 1200
 
 
@@ -74,7 +73,10 @@ async def _ask(
     gateway: Gateway,
     route: str,
 ) -> tuple[dict[str, Any], list[Numbered]]:
-    """What the model says, and the sentences whose numbers it cites."""
+    """What the model says, and the sentences whose numbers it cites.
+
+    A prompt that is too long after all is sent again with half of the passages.
+    """
     constant = sum(len(str(message["content"])) for message in prompt(""))
     room = int((gateway.context(route) - ANSWER_TOKENS) * CHARACTERS_PER_TOKEN) - constant
     while True:

@@ -6,7 +6,6 @@ from typing import Literal
 from langgraph.runtime import Runtime
 
 from rotina.errors import ContextTooLongError, InvalidInputError, ModelOutputError
-from rotina.gateway import Message
 from rotina.graphs.coding.coding import Attempt, Coding, CodingResult
 from rotina.graphs.coding.prompts import cases_messages, cases_schema, code_messages
 from rotina.graphs.coding.sandbox import run_tests
@@ -69,10 +68,12 @@ class Nodes:
             attempts[-1] if attempts else None,
         )
         try:
-            answer = await self._chat(asked, runtime.context, "write_code")
+            answer = await runtime.context.at("write_code").chat(
+                asked, route=self._coding.route, max_tokens=self._coding.answer_tokens
+            )
         except (ModelOutputError, ContextTooLongError) as error:
             return {"code": "", "complaint": f"There was no usable answer: {error}"}
-        return {"code": code_of(answer) or "", "complaint": "The answer held no Python code."}
+        return {"code": code_of(answer.text) or "", "complaint": "The answer held no Python code."}
 
     async def test(self, state: CodingState) -> CodingState:
         """Run the tests against the code, in its sandbox."""
@@ -117,9 +118,3 @@ class Nodes:
             attempts=attempts,
         )
         return {"coding": result.model_dump(mode="json")}
-
-    async def _chat(self, messages: list[Message], context: Context, node: str) -> str:
-        answer = await context.at(node).chat(
-            messages, route=self._coding.route, max_tokens=self._coding.answer_tokens
-        )
-        return answer.text

@@ -15,6 +15,8 @@ from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rotina.database.text import storable
+
 Outcome = Literal["passed", "failed", "error", "no_tests", "timeout", "memory", "output", "crashed"]
 """`passed`: every test did, and there was one. `failed`: a test failed. `error`: the code could
 not be loaded. `no_tests`: nothing was tested. `timeout`: too long, by the clock or the processor.
@@ -198,7 +200,7 @@ def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 def _read(printed: bytes, ended: int | str, seal: str, limits: SandboxLimits) -> SandboxReport:
-    text = _storable(printed.decode("utf-8", "replace"))
+    text = storable(printed.decode("utf-8", "replace"))
     shown, _, report = text.rpartition(f"\n{seal}") if ended == "sealed" else (text, "", "")
     output, most = shown.strip(), limits.output_characters
     if len(output) > most:
@@ -237,17 +239,12 @@ def _sealed(line: str, output: str) -> SandboxReport:
 def _clean(value: Any) -> Any:
     """JSON with strings that can be stored."""
     if isinstance(value, str):
-        return _storable(value)
+        return storable(value)
     if isinstance(value, list):
         return [_clean(each) for each in value]
     if isinstance(value, dict):
         return {key: _clean(each) for key, each in value.items()}
     return value
-
-
-def _storable(text: str) -> str:
-    """Without NUL and lone surrogates, which PostgreSQL and UTF-8 cannot hold."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def _outcome(broken: str | None, cases: list[Case], errors: list[str]) -> Outcome:
@@ -266,5 +263,7 @@ def _ended(outcome: Outcome, output: str, why: str) -> SandboxReport:
 
 def _how(ended: int | str) -> str:
     if isinstance(ended, int) and ended < 0:
-        return signal.Signals(-ended).name
+        with contextlib.suppress(ValueError):  # not all signals have names
+            return signal.Signals(-ended).name
+        return f"signal {-ended}"
     return f"exit status {ended}"
