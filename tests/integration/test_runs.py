@@ -264,6 +264,9 @@ async def test_a_zombie_writes_nothing_and_the_next_worker_resumes(
     async with first.held(), second.held():
         late = asyncio.create_task(make_driver(pool, first, zombie).drive(accepted.id))
         await asleep.wait()
+        # The event of `add` is written beside `double`, and a sweep passes over a locked row.
+        while "node" not in await kinds(store, accepted.id):
+            await asyncio.sleep(0.01)
         async with pool.connection() as connection:
             await connection.execute("delete from rotina.worker where id = %s", (first.id,))
         swept = await sweep(pool)
