@@ -1,4 +1,7 @@
-"""Two workers, 200 runs, a kill -9 every second or so. CHAOS_SEED=7 repeats a run of it."""
+"""Two workers, 200 runs, a person who decides, a kill -9 every second or so.
+
+CHAOS_SEED=7 repeats the moments and the victims of a run of it.
+"""
 
 import os
 import random
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rotina import Rotina
 from tests.acceptance.ledger import all_ended, check_results, rows, start_runs, write_documents
 from tests.acceptance.stack import Stack
 
@@ -15,7 +19,9 @@ DOCUMENTS = 200
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_kills_all_the_time(scripted: Stack, database_url: str, tmp_path: Path) -> None:
+def test_kills_all_the_time(
+    scripted: Stack, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seed = int(os.environ.get("CHAOS_SEED", str(time.time_ns() % 10_000)))
     moments = random.Random(seed)
     scripted.environment = {
@@ -29,12 +35,17 @@ def test_kills_all_the_time(scripted: Stack, database_url: str, tmp_path: Path) 
         scripted.worker(name)
     start_runs(scripted, write_documents(tmp_path, DOCUMENTS))
     kills = 0
-    while not all_ended(database_url, DOCUMENTS):
-        time.sleep(moments.uniform(0.2, 2.0))
-        victim = moments.choice(workers)
-        scripted.kill(victim)
-        scripted.worker(victim)
-        kills += 1
+    for name, value in scripted.environment.items():
+        monkeypatch.setenv(name, value)
+    with Rotina.sync() as rotina:
+        while not all_ended(database_url, DOCUMENTS):
+            time.sleep(moments.uniform(0.2, 2.0))
+            victim = moments.choice(workers)
+            scripted.kill(victim)
+            for asked in rotina.reviews(assignee="finance"):
+                rotina.answer(asked.id, {"approve": True}, by="chaos")
+            scripted.worker(victim)
+            kills += 1
     check_results(database_url, DOCUMENTS)
     attempts = sum(row["attempts"] for row in rows(database_url, "select attempts from rotina.run"))
     print(f"seed {seed}: {DOCUMENTS} runs, {kills} kills, {attempts} attempts, 0 lost, 0 doubled")
