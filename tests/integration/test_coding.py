@@ -96,7 +96,7 @@ async def driving(pool: Pool, url: str) -> AsyncIterator[Driver]:
             pool,
             Registry([replace(WRITE_CODE, build=build)]),
             lease,
-            lambda run, fence: make_context(pool, gateway, Limits(), run, fence),
+            lambda attempt: make_context(pool, gateway, Limits(), attempt),
         )
 
 

@@ -73,7 +73,7 @@ async def stage(pool: Pool) -> AsyncIterator[Stage]:
             pool,
             Registry([workflow]),
             lease,
-            lambda run, fence: make_context(pool, gateway, Limits(), run, fence),
+            lambda attempt: make_context(pool, gateway, Limits(), attempt),
         )
         store = RunStore(pool, tenant="acme")
         knowledge = KnowledgeBase(pool, gateway, "acme")

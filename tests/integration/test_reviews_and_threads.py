@@ -22,14 +22,13 @@ from rotina.errors import (
     ThreadNotFoundError,
 )
 from rotina.runs import (
+    Attempt,
     Conversation,
     Driver,
     Effects,
-    Fence,
     MessageInput,
     Registry,
     ReviewStore,
-    Run,
     RunStore,
     ThreadStore,
     WorkerLease,
@@ -132,7 +131,7 @@ def reviews(pool: Pool) -> ReviewStore:
 @pytest.fixture
 async def driver(pool: Pool) -> AsyncIterator[Driver]:
     async with WorkerLease(pool, 30).held() as lease:
-        yield Driver(pool, REGISTRY, lease, lambda run, fence: None)
+        yield Driver(pool, REGISTRY, lease, lambda _: None)
 
 
 async def accepted(store: RunStore, workflow: str) -> UUID:
@@ -246,7 +245,7 @@ async def test_a_worker_that_dies_after_the_answer_asks_nobody_again(
     workflow = Workflow("dying", Order, Order, graph_of(ask=die_once))
     registry = Registry([workflow])
     async with WorkerLease(pool, 30).held() as lease:
-        driver = Driver(pool, registry, lease, lambda run, fence: None)
+        driver = Driver(pool, registry, lease, lambda _: None)
         run_id = (await store.accept(workflow, {"amount": 1})).id
         assert await driver.drive(run_id) == "waiting"
         [asked] = await reviews.list_open()
@@ -310,14 +309,16 @@ def threads(pool: Pool) -> ThreadStore:
 
 @pytest.fixture
 async def talker(pool: Pool) -> AsyncIterator[Driver]:
-    def context(run: Run, fence: Fence) -> Talking:
+    def context(attempt: Attempt) -> Talking:
+        run = attempt.run
+
         async def conversation(thread_id: UUID) -> Conversation:
             return await open_conversation(
                 pool,
                 tenant=run.tenant,
                 run_id=run.id,
                 thread_id=thread_id,
-                effects=Effects(fence),
+                effects=Effects(attempt.journal.fence),
             )
 
         return Talking(conversation=conversation)

@@ -24,11 +24,11 @@ from rotina.errors import (
     UnknownWorkflowError,
 )
 from rotina.runs import (
+    Attempt,
     Driver,
     Effects,
-    Fence,
+    Journal,
     Registry,
-    Run,
     RunStore,
     Upload,
     WorkerLease,
@@ -111,8 +111,8 @@ async def driver(pool: Pool, probe: Probe) -> AsyncIterator[Driver]:
 
 
 def make_driver(pool: Pool, lease: WorkerLease, probe: Probe) -> Driver:
-    def context(_: Run, fence: Fence) -> Probe:
-        probe.effects = Effects(fence)
+    def context(attempt: Attempt) -> Probe:
+        probe.effects = Effects(attempt.journal.fence)
         return probe
 
     return Driver(pool, Registry([ARITHMETIC]), lease, context)
@@ -282,11 +282,16 @@ async def test_a_zombie_writes_nothing_and_the_next_worker_resumes(
     assert "worker_lost" in events
 
 
+async def note(journal: Journal) -> None:
+    journal.note("node", {})
+    await journal.commit()
+
+
 async def test_a_lost_fence_refuses_every_write(store: RunStore, pool: Pool) -> None:
     accepted = await store.accept(ARITHMETIC, {"number": 1})
     async with WorkerLease(pool, 60).held() as lease, lease.claimed(accepted.id) as claimed:
         assert claimed is not None
-        _, fence = claimed
+        fence = claimed.fence
     await sweep(pool)
     before = await store.get(accepted.id)
 
@@ -294,9 +299,10 @@ async def test_a_lost_fence_refuses_every_write(store: RunStore, pool: Pool) -> 
         raise AssertionError("must not be reached")
 
     for write in (
-        lambda: fence.event("node", {}),
-        lambda: fence.finish("succeeded", result={}, error=None),
-        lambda: fence.release(kind="retry", refund=False),
+        lambda: note(Journal(fence)),
+        lambda: Journal(fence).finish("succeeded", result={}, error=None),
+        lambda: Journal(fence).release(kind="retry", refund=False),
+        lambda: Journal(fence).suspend([]),
         lambda: Effects(fence).transact("pay", change),
     ):
         with pytest.raises(LeaseLostError):
@@ -492,7 +498,7 @@ async def test_a_result_that_postgresql_cannot_hold_fails_the_run(
     workflow = Workflow(name="text", input=Number, output=Text, build=build_text)
     accepted = await store.accept(workflow, {"number": 1})
     async with WorkerLease(pool, 60).held() as lease:
-        driver = Driver(pool, Registry([workflow]), lease, lambda *_: None)
+        driver = Driver(pool, Registry([workflow]), lease, lambda _: None)
         assert await driver.drive(accepted.id) == "failed"
     run = await store.get(accepted.id)
     assert run.error is not None

@@ -4,18 +4,28 @@ A connection is borrowed for one statement or one transaction, never across a mo
 may take minutes, the pool is small, and idle connections are what firewalls cut.
 """
 
+import select
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from rotina.database.queries import load_queries
 from rotina.errors import DatabaseError
 
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
+
+PREPARE_AFTER = 2
+"""Executions of a statement on a connection until it is prepared there."""
+CHECK_SECONDS = 1.0
+"""A silent connection that answered this recently is lent out again without being asked."""
+_answered: WeakKeyDictionary[AsyncConnection[DictRow], float] = WeakKeyDictionary()
 
 
 @asynccontextmanager
@@ -27,8 +37,7 @@ async def open_pool(url: str, *, size: int = 10, timeout: float = 15.0) -> Async
     options: dict[str, Any] = {
         "autocommit": True,
         "row_factory": dict_row,
-        # Works behind pgbouncer in transaction mode, which cannot hold prepared statements.
-        "prepare_threshold": None,
+        "prepare_threshold": None,  # until `_configure` knows better
         "application_name": "rotina",
         "connect_timeout": 10,
         # A host that vanished is noticed in half a minute, not in two hours.
@@ -44,7 +53,8 @@ async def open_pool(url: str, *, size: int = 10, timeout: float = 15.0) -> Async
         max_size=size,
         timeout=timeout,
         # A connection may have died while it lay idle (restart, firewall): try before handing out.
-        check=AsyncConnectionPool.check_connection,
+        configure=_configure,
+        check=_check,
         open=False,
     )
     try:
@@ -59,6 +69,34 @@ async def open_pool(url: str, *, size: int = 10, timeout: float = 15.0) -> Async
         yield pool
     finally:
         await pool.close()
+
+
+async def _configure(connection: AsyncConnection[DictRow]) -> None:
+    """Prepare statements, unless a pooler is in between.
+
+    pgbouncer in transaction mode gives each transaction another server connection, which may not
+    know what was prepared. It is recognised by the process id it made up for its clients.
+    """
+    cursor = await connection.execute(load_queries("rotina.database")["backend_pid"])
+    row = await cursor.fetchone()
+    if row is not None and row["pid"] == connection.info.backend_pid:
+        connection.prepare_threshold = PREPARE_AFTER
+
+
+async def _check(connection: AsyncConnection[DictRow]) -> None:
+    now = time.monotonic()
+    lately = now - _answered.get(connection, -CHECK_SECONDS) < CHECK_SECONDS
+    # A server that shuts down says so, and then there is something to read.
+    if lately and not _readable(connection):
+        return
+    await AsyncConnectionPool.check_connection(connection)
+    _answered[connection] = now
+
+
+def _readable(connection: AsyncConnection[DictRow]) -> bool:
+    poll = select.poll()  # `select` itself refuses file numbers above 1023
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _place(url: str) -> str:

@@ -25,3 +25,7 @@ values (%(source)s, %(name)s, %(checksum)s);
 -- name: enter_tenant
 -- From here to the end of the transaction row-level security lets through one tenant's rows.
 select set_config('role', 'rotina_tenant', true), set_config('rotina.tenant', %(tenant)s, true);
+
+-- name: backend_pid
+-- The process that serves this connection.
+select pg_backend_pid() as pid;

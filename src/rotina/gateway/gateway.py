@@ -9,11 +9,12 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Embeddings, Message
+from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Embeddings, Message, Reply
 from rotina.gateway.call import Call, Origin, open_stream
 from rotina.gateway.check import Assembly, check_reply, check_vectors
 from rotina.gateway.lane import Lanes
 from rotina.gateway.ledger import CallLedger
+from rotina.gateway.recorder import Recorded, Recorder
 from rotina.gateway.retry import RetryPolicy
 from rotina.gateway.structured import Contract
 from rotina.settings import Settings
@@ -39,6 +40,7 @@ class Gateway:
         """Does no I/O. Without a ledger no call is recorded."""
         self._lanes = Lanes(settings, ledger, retry or RetryPolicy())
         self._origin = Origin(tenant=settings.tenant, run_id=None, node=None)
+        self._recorder: Recorder | None = None
 
     async def __aenter__(self) -> Self:
         self._lanes.open()
@@ -56,6 +58,12 @@ class Gateway:
         """The same gateway, recording its calls for this run; needs no `async with` of its own."""
         view = copy.copy(self)
         view._origin = Origin(tenant=tenant, run_id=run_id, node=node)  # noqa: SLF001 - its own
+        return view
+
+    def recorded(self, recorder: Recorder) -> "Gateway":
+        """The same gateway, which asks no model what the record knows; keeps what it is told."""
+        view = copy.copy(self)
+        view._recorder = recorder  # noqa: SLF001 - its own
         return view
 
     @property
@@ -98,29 +106,34 @@ class Gateway:
         """
         contract = None if schema is None else Contract(schema)
         lane = self._lanes.get(route)
-        request = lane.prepare(
-            ChatRequest(
-                messages=messages,
-                schema=schema,
-                schema_name=schema_name,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                stop=tuple(stop or ()),
-                tools=tuple(tools),
-                tool_choice=tool_choice,
-            )
+        wanted = ChatRequest(
+            messages=messages,
+            schema=schema,
+            schema_name=schema_name,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            stop=tuple(stop or ()),
+            tools=tuple(tools),
+            tool_choice=tool_choice,
         )
+        place = await self._place("chat", route, vars(wanted))
+        if place is not None and place.answer is not None:
+            return ChatAnswer.model_validate_json(place.answer)
+        request = lane.prepare(wanted)
         async with Call("chat", lane, self._origin, timeout) as call:
             reply = await call.tried(lambda: lane.provider.chat(request))
             call.count(reply.usage, reply.model)
             data = check_reply(reply, contract, lane)
-        return ChatAnswer(
+        answer = ChatAnswer(
             text=reply.text,
             data=data,
             tool_calls=reply.tool_calls,
             finish_reason=str(reply.finish_reason),
             **call.facts(),
         )
+        if place is not None:
+            await place.keep(answer.model_dump_json().encode())
+        return answer
 
     async def stream(  # noqa: PLR0913 - as in chat
         self,
@@ -144,18 +157,21 @@ class Gateway:
         """
         contract = None if schema is None else Contract(schema)
         lane = self._lanes.get(route)
-        request = lane.prepare(
-            ChatRequest(
-                messages=messages,
-                schema=schema,
-                schema_name=schema_name,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                stop=tuple(stop or ()),
-                tools=tuple(tools),
-                tool_choice=tool_choice,
-            )
+        wanted = ChatRequest(
+            messages=messages,
+            schema=schema,
+            schema_name=schema_name,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            stop=tuple(stop or ()),
+            tools=tuple(tools),
+            tool_choice=tool_choice,
         )
+        place = await self._place("stream", route, vars(wanted))
+        if place is not None and place.answer is not None:
+            yield ChatChunk.model_validate_json(place.answer)
+            return
+        request = lane.prepare(wanted)
         whole = Assembly()
         async with Call("chat", lane, self._origin, timeout) as call:
             opened = await call.tried(lambda: open_stream(lane.provider, request))
@@ -166,15 +182,26 @@ class Gateway:
             reply = whole.reply()
             call.count(reply.usage, reply.model)
             check_reply(reply, contract, lane)
+        if place is not None:
+            await place.keep(_as_chunk(reply).model_dump_json().encode())
 
     async def embed(
-        self, texts: Sequence[str], *, route: str = "embed", timeout: float | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        route: str = "embed",
+        timeout: float | None = None,
+        record: bool = True,
     ) -> Embeddings:
         """One vector a text, asked for in batches of `EMBEDDING_BATCH`, one after the other.
 
-        No text, no request. Errors as in `chat`; a batch that fails fails the call.
+        No text, no request. Errors as in `chat`; a batch that fails fails the call. `record=False`
+        for vectors that are stored elsewhere at once: a run's record need not hold them too.
         """
         lane = self._lanes.get(route)
+        place = await self._place("embedding", route, {"texts": list(texts)}) if record else None
+        if place is not None and place.answer is not None:
+            return Embeddings.model_validate_json(place.answer)
         vectors: list[list[float]] = []
         async with Call("embedding", lane, self._origin, timeout) as call:
             for start in range(0, len(texts), EMBEDDING_BATCH):
@@ -183,4 +210,23 @@ class Gateway:
                 call.count(reply.usage, reply.model)
                 vectors += reply.vectors
                 check_vectors(reply.vectors, len(batch), len(vectors[0]) if vectors else 0, lane)
-        return Embeddings(vectors=vectors, **call.facts())
+        answer = Embeddings(vectors=vectors, **call.facts())
+        if place is not None:
+            await place.keep(answer.model_dump_json().encode())
+        return answer
+
+    async def _place(self, kind: str, route: str, request: Mapping[str, Any]) -> Recorded | None:
+        if self._recorder is None:
+            return None
+        return await self._recorder.recall(kind, {"route": route, **request})
+
+
+def _as_chunk(reply: Reply) -> ChatChunk:
+    """A whole streamed answer as its only piece."""
+    return ChatChunk(
+        text=reply.text,
+        tool_calls=tuple({"index": at, **call} for at, call in enumerate(reply.tool_calls)),
+        finish_reason=reply.finish_reason,
+        usage=reply.usage,
+        model=reply.model,
+    )

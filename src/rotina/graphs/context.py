@@ -11,11 +11,11 @@ from rotina.knowledge import KnowledgeBase
 from rotina.knowledge.document import Document
 from rotina.knowledge.loading import Limits, load_in_child
 from rotina.runs import (
+    Attempt,
     Conversation,
     Effects,
-    Fence,
     FileReference,
-    Run,
+    Recording,
     RunStore,
     open_conversation,
 )
@@ -35,6 +35,8 @@ class Context:
     """The tenant's collections; what it embeds is recorded for this run."""
     effects: Effects
     """The only way for a node to change anything outside its state."""
+    recording: Recording
+    """What the run was told; the gateway and `@step` use it."""
     read_file: Callable[[FileReference], Awaitable[bytes]]
     """The bytes of a file stored with the run."""
     limits: Limits
@@ -59,9 +61,10 @@ class Context:
         return self.gateway.bound(run_id=self.run_id, tenant=self.tenant, node=node)
 
 
-def make_context(pool: Pool, gateway: Gateway, limits: Limits, run: Run, fence: Fence) -> Context:
+def make_context(pool: Pool, gateway: Gateway, limits: Limits, attempt: Attempt) -> Context:
     """The context of a run that a worker has claimed."""
-    effects = Effects(fence)
+    run, recording = attempt.run, attempt.recording
+    effects = Effects(attempt.journal.fence)
 
     async def conversation(thread_id: UUID) -> Conversation:
         return await open_conversation(
@@ -73,6 +76,7 @@ def make_context(pool: Pool, gateway: Gateway, limits: Limits, run: Run, fence: 
             await connection.execute("set transaction read only")
             return await (await connection.execute(sql, values)).fetchall()
 
+    gateway = gateway.recorded(recording)
     own = gateway.bound(run_id=run.id, tenant=run.tenant, node="knowledge")
     return Context(
         run_id=run.id,
@@ -80,6 +84,7 @@ def make_context(pool: Pool, gateway: Gateway, limits: Limits, run: Run, fence: 
         gateway=gateway,
         knowledge=KnowledgeBase(pool, own, run.tenant),
         effects=effects,
+        recording=recording,
         read_file=RunStore(pool, tenant=run.tenant).file,
         limits=limits,
         conversation=conversation,

@@ -1,10 +1,12 @@
 """Durable runs: accepted in one transaction, driven under a lease, resumed after any crash."""
 
 from rotina.runs.checkpointer import PostgresCheckpointer
-from rotina.runs.driver import Driver, Outcome
+from rotina.runs.driver import Attempt, Driver, Outcome
 from rotina.runs.effects import Effects
 from rotina.runs.following import follow, wait_for_end
+from rotina.runs.journal import Journal
 from rotina.runs.lease import Fence, WorkerLease
+from rotina.runs.recording import Recording, step
 from rotina.runs.review import Review, ReviewStore, review
 from rotina.runs.run import TERMINAL, ModelCallRow, Run, RunEvent, RunState, RunSummary
 from rotina.runs.store import Accepted, RunStore, Upload
@@ -23,17 +25,20 @@ from rotina.runs.workflow import FileReference, Queue, Registry, Workflow
 __all__ = [
     "TERMINAL",
     "Accepted",
+    "Attempt",
     "Conversation",
     "Driver",
     "Effects",
     "Fence",
     "FileReference",
     "Hint",
+    "Journal",
     "MessageInput",
     "ModelCallRow",
     "Outcome",
     "PostgresCheckpointer",
     "Queue",
+    "Recording",
     "Registry",
     "Review",
     "ReviewStore",
@@ -53,6 +58,7 @@ __all__ = [
     "is_conversational",
     "open_conversation",
     "review",
+    "step",
     "sweep",
     "wait_for_end",
 ]

@@ -22,8 +22,10 @@ from pydantic import ValidationError
 from rotina.database import Pool, load_queries
 from rotina.database.text import storable
 from rotina.errors import LeaseLostError, RotinaError, RunError, TryLaterError
-from rotina.runs.checkpointer import PostgresCheckpointer
-from rotina.runs.lease import Fence, Question, WorkerLease
+from rotina.runs.checkpointer import RunCheckpointer
+from rotina.runs.journal import Journal, Question
+from rotina.runs.lease import Claim, WorkerLease
+from rotina.runs.recording import Recording
 from rotina.runs.run import Run
 from rotina.runs.workflow import Registry, Workflow
 
@@ -43,6 +45,17 @@ MAX_STEPS = 1000
 DATABASE_DOWN = (psycopg.OperationalError, PoolTimeout)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a run: what the context of its nodes is made of."""
+
+    run: Run
+    resumes: bool
+    """Whether an earlier attempt left something."""
+    journal: Journal
+    recording: Recording
+
+
 @dataclass
 class Driver:
     """Drives the runs of one worker process; safe for any number of concurrent `drive` calls."""
@@ -50,7 +63,7 @@ class Driver:
     pool: Pool
     registry: Registry
     lease: WorkerLease
-    context: Callable[[Run, Fence], Any]
+    context: Callable[[Attempt], Any]
     """Builds the runtime context that the graph's nodes get."""
     redact: Callable[[str], str] = str
     """Takes secrets out of an error's text before it is stored."""
@@ -65,18 +78,17 @@ class Driver:
         """
         if self._draining:
             return "nothing"  # still queued: the sweeper hints again
-        async with self.lease.claimed(run_id) as claimed:
-            if claimed is None:
+        async with self.lease.claimed(run_id) as claim:
+            if claim is None:
                 return "nothing"
-            run, fence = claimed
-            control = self._active[run.id] = RunControl()
+            control = self._active[run_id] = RunControl()
             try:
-                return await self._attempt(run, fence, control)
+                return await self._attempt(claim, control)
             except LeaseLostError:
-                logger.warning("run %s was taken over by another worker", run.id)
+                logger.warning("run %s was taken over by another worker", run_id)
                 return "lost"
             finally:
-                del self._active[run.id]
+                del self._active[run_id]
 
     def drain(self) -> None:
         """Ask every run under way to stop after its current step; claim nothing more."""
@@ -84,40 +96,43 @@ class Driver:
         for control in self._active.values():
             control.request_drain()
 
-    async def _attempt(self, run: Run, fence: Fence, control: RunControl) -> Outcome:
-        node = _Node()
+    async def _attempt(self, claim: Claim, control: RunControl) -> Outcome:
+        node, journal, run = _Node(), Journal(claim.fence), claim.run
+        recording = Recording(journal, resumes=claim.resumes)
+        attempt = Attempt(run, claim.resumes, journal, recording)
         try:
             workflow = self.registry[run.workflow]
-            state = await self._stream(workflow, run, fence, control, node)
+            state = await self._stream(workflow, attempt, control, node)
             if INTERRUPT in state:
-                await fence.suspend([_question(each) for each in state[INTERRUPT]])
+                await journal.suspend([_question(each) for each in state[INTERRUPT]])
                 return "waiting"
-            await fence.finish("succeeded", result=_output(workflow, state), error=None)
+            result = _output(workflow, state)
+            await journal.finish("succeeded", result=result, error=None)
         except TryLaterError as later:
             reason = {"message": str(later)}
-            await fence.release(kind="later", delay=later.seconds, refund=True, error=reason)
+            await journal.release(kind="later", delay=later.seconds, refund=True, error=reason)
             return "later"
         except (GraphDrained, asyncio.CancelledError) as stop:
-            await fence.release(kind="drained", refund=True)
+            await journal.release(kind="drained", refund=True)
             if isinstance(stop, asyncio.CancelledError):
                 raise
             return "drained"
         except LeaseLostError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the run must end
-            return await self._end_attempt(run, fence, error, node.failed or node.name)
+            return await self._end_attempt(run, journal, error, node.failed or node.name)
         return "succeeded"
 
     async def _stream(
         self,
         workflow: Workflow,
-        run: Run,
-        fence: Fence,
+        attempt: Attempt,
         control: RunControl,
         node: "_Node",
     ) -> dict[str, Any]:
         """Run the graph from its last checkpoint; returns the final state, or what it asks."""
-        checkpointer = PostgresCheckpointer(self.pool, fence)
+        run, journal = attempt.run, attempt.journal
+        checkpointer = RunCheckpointer(self.pool, journal, resumes=attempt.resumes)
         graph = workflow.graph.copy(update={"checkpointer": checkpointer})
         config: RunnableConfig = {
             "configurable": {"thread_id": str(run.id)},
@@ -128,7 +143,7 @@ class Driver:
         stream = graph.astream(
             await self._entry(run, await checkpointer.aget_tuple(config)),
             config,
-            context=self.context(run, fence),
+            context=self.context(attempt),
             stream_mode=["tasks", "values"],
             subgraphs=True,
             durability="sync",
@@ -142,7 +157,7 @@ class Driver:
                     asked += payload.get(INTERRUPT, ())
                     final = payload
                 elif mode == "tasks":
-                    await self._note(fence, node, payload)
+                    _note(journal, node, payload)
         return {INTERRUPT: asked} if asked else final
 
     async def _entry(self, run: Run, head: CheckpointTuple | None) -> Any:
@@ -159,22 +174,8 @@ class Driver:
         # Without an answer the node runs again, and asks again.
         return Command(resume=answers) if answers else None
 
-    @staticmethod
-    async def _note(fence: Fence, node: "_Node", payload: dict[str, Any]) -> None:
-        if "result" not in payload and "error" not in payload:
-            node.name = payload["name"]
-            node.started[payload["id"]] = asyncio.get_running_loop().time()
-        elif payload.get("error") is not None:
-            # The innermost node tells first, then each graph around it.
-            node.failed = node.failed or payload["name"]
-        else:
-            begun = node.started.pop(payload["id"], None)
-            now = asyncio.get_running_loop().time()
-            milliseconds = None if begun is None else round((now - begun) * 1000)
-            await fence.event("node", {"node": payload["name"], "ms": milliseconds})
-
     async def _end_attempt(
-        self, run: Run, fence: Fence, error: BaseException, node: str | None
+        self, run: Run, journal: Journal, error: BaseException, node: str | None
     ) -> Outcome:
         """Hand the run back where another attempt may help; end it failed otherwise."""
         transient = isinstance(error, DATABASE_DOWN) or getattr(error, "transient", False)
@@ -185,10 +186,10 @@ class Driver:
         if transient and run.attempts < run.max_attempts:
             # Jitter on the upper half: a fleet must not come back in one wave.
             delay = min(MAX_DELAY, 2.0**run.attempts) * random.uniform(0.5, 1.0)  # noqa: S311
-            await fence.release(kind="retry", delay=delay, refund=False, error=described)
+            await journal.release(kind="retry", delay=delay, refund=False, error=described)
             return "retrying"
         logger.info("run %s failed: %s", run.id, type(error).__name__)
-        await fence.finish("failed", result=None, error=described)
+        await journal.finish("failed", result=None, error=described)
         return "failed"
 
     def _describe(self, error: BaseException, node: str | None) -> dict[str, Any]:
@@ -197,6 +198,20 @@ class Driver:
             message = f"the graph made more than {MAX_STEPS} steps without an end"
         message = storable(self.redact(message))[:4000]
         return {"type": type(error).__name__, "message": message, "node": node}
+
+
+def _note(journal: Journal, node: "_Node", payload: dict[str, Any]) -> None:
+    if "result" not in payload and "error" not in payload:
+        node.name = payload["name"]
+        node.started[payload["id"]] = asyncio.get_running_loop().time()
+    elif payload.get("error") is not None:
+        # The innermost node tells first, then each graph around it.
+        node.failed = node.failed or payload["name"]
+    else:
+        begun = node.started.pop(payload["id"], None)
+        now = asyncio.get_running_loop().time()
+        milliseconds = None if begun is None else round((now - begun) * 1000)
+        journal.note("node", {"node": payload["name"], "ms": milliseconds})
 
 
 def _question(interrupt: Interrupt) -> Question:

@@ -11,37 +11,20 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
-from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 from rotina.database import Pool, load_queries, open_pool
 from rotina.errors import LeaseLostError
-from rotina.runs.run import Run, RunState
+from rotina.runs.run import Run
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a node asks a person, as LangGraph's interrupt carries it."""
-
-    interrupt_id: str
-    question: str
-    form: Mapping[str, Any]
-    data: Mapping[str, Any]
-    assignee: str | None
-
-    def row(self) -> dict[str, Any]:
-        """The question as parameters of `insert_review`."""
-        return {**vars(self), "form": Jsonb(self.form), "data": Jsonb(self.data)}
 
 
 @dataclass(frozen=True)
@@ -64,75 +47,22 @@ class Fence:
                 {"run_id": self.run_id, "token": self.token},
             )
             if await held.fetchone() is None:
-                raise LeaseLostError(f"Run {self.run_id} is driven by another worker now")
+                raise self.lost()
             yield connection
 
-    async def event(self, kind: str, data: dict[str, Any]) -> None:
-        """Add a line to the run's timeline."""
-        async with self.transaction() as connection:
-            await _insert_event(connection, self.run_id, kind, data)
+    def lost(self) -> LeaseLostError:
+        """The error of a write that came too late."""
+        return LeaseLostError(f"Run {self.run_id} is driven by another worker now")
 
-    async def finish(
-        self, state: RunState, *, result: dict[str, Any] | None, error: dict[str, Any] | None
-    ) -> None:
-        """Terminal state, result and timeline in one transaction; checkpoints go with it.
 
-        A failed run keeps its checkpoints: they tell where it stood.
-        """
-        sql = load_queries("rotina.runs")
-        async with self.transaction() as connection:
-            await connection.execute(
-                sql["finish_run"],
-                {
-                    "run_id": self.run_id,
-                    "token": self.token,
-                    "state": state,
-                    "result": None if result is None else Jsonb(result),
-                    "error": None if error is None else Jsonb(error),
-                },
-            )
-            await _insert_event(connection, self.run_id, state, error or {})
-            if state == "succeeded":
-                await connection.execute(sql["delete_thread"], {"thread_id": str(self.run_id)})
+@dataclass(frozen=True)
+class Claim:
+    """A run that this worker may drive now."""
 
-    async def suspend(self, questions: Sequence["Question"]) -> None:
-        """Give the lease up until people have answered; reviews and state commit together."""
-        sql = load_queries("rotina.runs")
-        own = {"run_id": self.run_id, "token": self.token}
-        async with self.transaction() as connection:
-            await connection.execute(sql["deliver_answers"], own)
-            for question in questions:
-                row = {**own, "id": uuid7(), **question.row()}
-                asked = await (await connection.execute(sql["insert_review"], row)).fetchone()
-                if asked is not None:
-                    data = {"review": str(asked["id"]), "question": question.question}
-                    await _insert_event(connection, self.run_id, "review", data)
-            await connection.execute(sql["suspend_run"], own)
-
-    async def release(
-        self,
-        *,
-        kind: str,
-        delay: float = 0.0,
-        refund: bool,
-        error: dict[str, Any] | None = None,
-    ) -> None:
-        """Hand the run back to the queue, due in `delay` seconds.
-
-        `refund` gives the attempt back: a drained run did nothing wrong.
-        """
-        async with self.transaction() as connection:
-            await connection.execute(
-                load_queries("rotina.runs")["release_run"],
-                {
-                    "run_id": self.run_id,
-                    "token": self.token,
-                    "refund": int(refund),
-                    "delay": delay,
-                    "error": None if error is None else Jsonb(error),
-                },
-            )
-            await _insert_event(connection, self.run_id, kind, error or {})
+    run: Run
+    fence: Fence
+    resumes: bool
+    """Whether an earlier attempt left checkpoints."""
 
 
 @dataclass
@@ -165,7 +95,7 @@ class WorkerLease:
                 await self._execute(own, "remove_worker")
 
     @asynccontextmanager
-    async def claimed(self, run_id: UUID) -> AsyncIterator[tuple[Run, Fence] | None]:
+    async def claimed(self, run_id: UUID) -> AsyncIterator[Claim | None]:
         """Take the lease on a queued run for the length of the block; None: nothing to do.
 
         None means: it is driven already, it ended, it is not due, or it never was. The block ends
@@ -181,17 +111,15 @@ class WorkerLease:
         finally:
             self._driving.discard(run_id)
 
-    async def _claim(self, run_id: UUID) -> tuple[Run, Fence] | None:
-        async with self.pool.connection() as connection, connection.transaction():
-            cursor = await connection.execute(
-                load_queries("rotina.runs")["claim_run"], {"id": run_id, "worker_id": self.id}
-            )
+    async def _claim(self, run_id: UUID) -> Claim | None:
+        values = {"id": run_id, "worker_id": self.id, "worker": self.name}
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(load_queries("rotina.runs")["claim_run"], values)
             row = await cursor.fetchone()
-            if row is None:
-                return None
-            data = {"attempt": row["attempts"], "worker": self.name}
-            await _insert_event(connection, run_id, "started", data)
-        return Run.model_validate(row), Fence(self.pool, run_id, row["lease_token"])
+        if row is None:
+            return None
+        fence = Fence(self.pool, run_id, row["lease_token"])
+        return Claim(Run.model_validate(row), fence, resumes=row["resumes"])
 
     async def _keep_beating(self, own: Pool) -> None:
         while True:
@@ -223,12 +151,3 @@ class WorkerLease:
         values = {"id": self.id, "name": self.name, "lease_seconds": self.lease_seconds}
         async with own.connection() as connection:
             await connection.execute(load_queries("rotina.runs")[name], values)
-
-
-async def _insert_event(
-    connection: AsyncConnection[DictRow], run_id: UUID, kind: str, data: dict[str, Any]
-) -> None:
-    await connection.execute(
-        load_queries("rotina.runs")["insert_event"],
-        {"run_id": run_id, "kind": kind, "data": Jsonb(data)},
-    )

@@ -78,13 +78,31 @@ delete from rotina.worker where expires_at < now() - interval '1 hour';
 select id, name, started_at, expires_at from rotina.worker where expires_at > now();
 
 -- name: claim_run
--- Take the lease: only a queued run that is due, so a second hint finds nothing to do.
-update rotina.run
-set state = 'running', attempts = attempts + 1, worker_id = %(worker_id)s,
-    lease_token = nextval('rotina.lease_token'), started_at = coalesce(started_at, now())
-where id = %(id)s and state = 'queued' and available_at <= now()
-  and exists (select from rotina.worker where id = %(worker_id)s and expires_at > now())
-returning *;
+-- Take the lease: only a queued run that is due, so a second hint finds nothing to do. `resumes`:
+-- an earlier attempt left checkpoints.
+with claimed as (
+    update rotina.run
+    set state = 'running', attempts = attempts + 1, worker_id = %(worker_id)s,
+        lease_token = nextval('rotina.lease_token'), started_at = coalesce(started_at, now())
+    where id = %(id)s and state = 'queued' and available_at <= now()
+      and exists (select from rotina.worker where id = %(worker_id)s and expires_at > now())
+    returning *
+), line as (
+    insert into rotina.run_event (run_id, kind, data)
+    select id, 'started', jsonb_build_object('attempt', attempts, 'worker', %(worker)s::text)
+    from claimed
+)
+select *, exists (
+    select from rotina.checkpoint where thread_id = claimed.id::text
+) or exists (
+    select from rotina.recorded where run_id = claimed.id
+) as resumes from claimed;
+
+-- name: recorded_answer
+-- What an earlier attempt was told at the same place.
+select answer from rotina.recorded
+where run_id = %(run_id)s and task = %(task)s and kind = %(kind)s and digest = %(digest)s
+  and nth = %(nth)s;
 
 -- name: hold_lease
 -- The fence: in the transaction of every write of a run. A share lock keeps the sweeper from
@@ -93,22 +111,47 @@ returning *;
 select set_config('idle_in_transaction_session_timeout', '10s', true) from rotina.run
 where id = %(run_id)s and lease_token = %(token)s and state = 'running' for share;
 
+-- name: keep_progress
+-- What a run did since its last commit, in one statement under its fence.
+select rotina.keep_progress(
+    %(run_id)s, %(token)s, %(heads)s, %(writes)s, %(recorded)s, %(lines)s
+) as kept;
+
 -- name: finish_run
--- Terminal state and result in one write; refused without the lease.
-update rotina.run
-set state = %(state)s, result = %(result)s, error = %(error)s, finished_at = now(),
-    worker_id = null, lease_token = null
-where id = %(run_id)s and lease_token = %(token)s and state = 'running'
-returning id;
+-- Terminal state, result and the last lines in one write; refused without the lease.
+with ended as (
+    update rotina.run
+    set state = %(state)s, result = %(result)s, error = %(error)s, finished_at = now(),
+        worker_id = null, lease_token = null
+    where id = %(run_id)s and lease_token = %(token)s and state = 'running'
+    returning id
+), line as (
+    insert into rotina.run_event (run_id, kind, data)
+    select ended.id, each.kind, each.data
+    from ended, jsonb_to_recordset(%(lines)s) as each (kind text, data jsonb)
+), writes as (
+    delete from rotina.checkpoint_write using ended
+    where %(forget)s and thread_id = ended.id::text
+), heads as (
+    delete from rotina.checkpoint using ended where %(forget)s and thread_id = ended.id::text
+)
+select id from ended;
 
 -- name: release_run
 -- Hand a run back for another attempt; a drained one does not count as an attempt.
-update rotina.run
-set state = 'queued', worker_id = null, lease_token = null, hinted_at = null, hints = 0,
-    attempts = attempts - %(refund)s, error = %(error)s,
-    available_at = now() + make_interval(secs => %(delay)s)
-where id = %(run_id)s and lease_token = %(token)s and state = 'running'
-returning id;
+with released as (
+    update rotina.run
+    set state = 'queued', worker_id = null, lease_token = null, hinted_at = null, hints = 0,
+        attempts = attempts - %(refund)s, error = %(error)s,
+        available_at = now() + make_interval(secs => %(delay)s)
+    where id = %(run_id)s and lease_token = %(token)s and state = 'running'
+    returning id
+), line as (
+    insert into rotina.run_event (run_id, kind, data)
+    select released.id, each.kind, each.data
+    from released, jsonb_to_recordset(%(lines)s) as each (kind text, data jsonb)
+)
+select id from released;
 
 -- name: suspend_run
 -- Give the lease up until somebody answers; a wait is no attempt.
@@ -294,6 +337,10 @@ select receipt from rotina.effect where run_id = %(run_id)s and name = %(name)s;
 -- In the transaction of the effect itself.
 insert into rotina.effect (run_id, name, receipt) values (%(run_id)s, %(name)s, %(receipt)s);
 
+-- name: thread_checkpoints
+-- Every checkpoint of a run that is resumed; mostly one a graph.
+select * from rotina.checkpoint where thread_id = %(thread_id)s order by id;
+
 -- name: latest_checkpoint
 -- The head of a thread.
 select * from rotina.checkpoint
@@ -355,3 +402,47 @@ set channel = excluded.channel, encoding = excluded.encoding, value = excluded.v
 -- All checkpoints of a thread.
 with writes as (delete from rotina.checkpoint_write where thread_id = %(thread_id)s)
 delete from rotina.checkpoint where thread_id = %(thread_id)s;
+
+-- name: delete_for_runs
+-- The checkpoints that some of LangGraph's own runs made, with their writes.
+with gone as (
+    delete from rotina.checkpoint where metadata ->> 'run_id' = any(%(run_ids)s::text[])
+    returning thread_id, namespace, id
+)
+delete from rotina.checkpoint_write as written using gone
+where written.thread_id = gone.thread_id and written.namespace = gone.namespace
+  and written.checkpoint_id = gone.id;
+
+-- name: copy_checkpoints
+-- A thread's checkpoints under another name.
+insert into rotina.checkpoint (
+    thread_id, namespace, id, parent_id, encoding, checkpoint, metadata
+)
+select %(target)s, namespace, id, parent_id, encoding, checkpoint, metadata
+from rotina.checkpoint where thread_id = %(source)s
+on conflict do nothing;
+
+-- name: copy_writes
+-- A thread's writes under another name.
+insert into rotina.checkpoint_write (
+    thread_id, namespace, checkpoint_id, task_id, index, task_path, channel, encoding, value
+)
+select %(target)s, namespace, checkpoint_id, task_id, index, task_path, channel, encoding, value
+from rotina.checkpoint_write where thread_id = %(source)s
+on conflict do nothing;
+
+-- name: prune_threads
+-- Heads only, but for the namespaces whose head cannot be read without its history.
+with head as (
+    select distinct on (thread_id, namespace) thread_id, namespace, id, metadata
+    from rotina.checkpoint where thread_id = any(%(thread_ids)s::text[])
+    order by thread_id, namespace, id desc
+), gone as (
+    delete from rotina.checkpoint as stored using head
+    where stored.thread_id = head.thread_id and stored.namespace = head.namespace
+      and stored.id <> head.id and not head.metadata ? %(deltas)s
+    returning stored.thread_id, stored.namespace, stored.id
+)
+delete from rotina.checkpoint_write as written using gone
+where written.thread_id = gone.thread_id and written.namespace = gone.namespace
+  and written.checkpoint_id = gone.id;

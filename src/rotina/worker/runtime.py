@@ -21,12 +21,11 @@ from rotina.gateway import Gateway, PostgresLedger
 from rotina.graphs.context import Context, make_context
 from rotina.knowledge.loading import Limits
 from rotina.runs import (
+    Attempt,
     Driver,
-    Fence,
     Hint,
     Outcome,
     Registry,
-    Run,
     WorkerLease,
     sweep,
 )
@@ -202,7 +201,7 @@ class Runtime:
     async def _hint(self, hint: Hint) -> None:
         await asyncio.to_thread(self._send, hint)
 
-    def _context(self, pool: Pool, gateway: Gateway) -> Callable[[Run, Fence], Context]:
+    def _context(self, pool: Pool, gateway: Gateway) -> Callable[[Attempt], Context]:
         return functools.partial(make_context, pool, gateway, Limits.from_settings(self._settings))
 
 

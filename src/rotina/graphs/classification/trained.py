@@ -69,7 +69,8 @@ class Heads:
 
 async def _train(declaration: Classification, gateway: Gateway) -> Head:
     texts = [text for text, _ in declaration.rows]
-    embedded = await gateway.embed(texts, route=declaration.embedding_route)
+    # The head belongs to the process, not to the run that happened to come first.
+    embedded = await gateway.embed(texts, route=declaration.embedding_route, record=False)
     return await asyncio.to_thread(Head.train, declaration, as_matrix(embedded.vectors))
 
 

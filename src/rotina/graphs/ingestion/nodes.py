@@ -49,7 +49,9 @@ class Nodes:
 
     async def embed(self, state: BatchState, runtime: Runtime[Context]) -> IngestionState:
         """Vectors of one batch; a run that is resumed has those of the finished ones."""
-        answer = await runtime.context.at("embed").embed(state["texts"], route=state["route"])
+        answer = await runtime.context.at("embed").embed(
+            state["texts"], route=state["route"], record=False
+        )
         packed = await asyncio.to_thread(pack, answer.vectors)
         batch: Batch = {"first": state["first"], "vectors": packed, "model": answer.model}
         return {"batches": [batch]}
