@@ -34,6 +34,10 @@ RotinaError
     ├── IdempotencyConflictError the key was used before with another input
     ├── RunNotFoundError         no run with that id (in this tenant)
     ├── RunFailedError           raised to a waiting caller: the run ended failed
+    ├── RunStateError            the run's state does not allow what is asked
+    ├── EffectNotDoneError       raised by an effect: its receiver certainly did nothing
+    │   └── ReceiverDownError    it was not reached, or said that it cannot now       (transient)
+    ├── ReviewExpiredError       raised in a node: nobody answered by the deadline
     ├── LeaseLostError           another worker owns the run now; nothing was written
     ├── TryLaterError            raised by a node: hand the run back for a moment, no attempt used
     ├── ReviewNotFoundError      no review with that id (in this tenant)
@@ -196,6 +200,24 @@ class RunNotFoundError(RunError):
 
 class RunFailedError(RunError):
     """Raised to a waiting caller: the run ended failed."""
+
+
+class RunStateError(RunError):
+    """The run's state does not allow what is asked of it."""
+
+
+class EffectNotDoneError(RunError):
+    """Raised by an effect whose receiver certainly did nothing: it may be tried again."""
+
+
+class ReceiverDownError(EffectNotDoneError):
+    """The receiver of an effect was not reached, or said that it cannot now: nothing was done."""
+
+    transient = True
+
+
+class ReviewExpiredError(RunError):
+    """Raised in the node that asked: nobody answered by the deadline."""
 
 
 class LeaseLostError(RunError):

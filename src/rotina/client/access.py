@@ -1,10 +1,12 @@
 """What `Rotina` needs from the way it reaches runs: the database itself, or a server."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from rotina.runs import Accepted, Review, Run, RunEvent, RunSummary, Thread, ThreadMessage, Upload
+
+Change = Literal["cancel", "pause", "resume", "retry"]
 
 
 class Access(Protocol):
@@ -24,6 +26,14 @@ class Access(Protocol):
         self, *, workflow: str | None, state: str | None, before: UUID | None, limit: int
     ) -> Sequence[RunSummary]:
         """Runs, newest first."""
+        ...
+
+    async def change(self, run_id: UUID, change: Change, *, by: str, reason: str) -> Run:
+        """Cancel, pause, resume or retry a run; it as it is then."""
+        ...
+
+    async def signal(self, name: str, key: str, payload: Mapping[str, Any]) -> int:
+        """Tell of an event."""
         ...
 
     async def events(self, run_id: UUID, *, after: int) -> Sequence[RunEvent]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
+from rotina.client.access import Change
 from rotina.runs import (
     Accepted,
     Review,
@@ -41,6 +42,23 @@ class InProcess:
         return await self._client.store.list_runs(
             workflow=workflow, state=cast("RunState | None", state), before=before, limit=limit
         )
+
+    async def change(self, run_id: UUID, change: Change, *, by: str, reason: str) -> Run:
+        """As `Client.cancel`, `pause`, `resume` and `retry`."""
+        if change == "cancel":
+            await self._client.cancel(run_id, by=by, reason=reason)
+        else:
+            act = {
+                "pause": self._client.pause,
+                "resume": self._client.resume,
+                "retry": self._client.retry,
+            }
+            await act[change](run_id, by=by)
+        return await self._client.store.get(run_id)
+
+    async def signal(self, name: str, key: str, payload: Mapping[str, Any]) -> int:
+        """As `Client.signal`."""
+        return await self._client.signal(name, key, payload)
 
     async def events(self, run_id: UUID, *, after: int) -> Sequence[RunEvent]:
         """As `RunStore.events`."""

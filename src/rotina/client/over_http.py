@@ -9,6 +9,7 @@ from uuid import UUID
 
 import aiohttp
 
+from rotina.client.access import Change
 from rotina.errors import AccessError, RotinaError, RunError, SettingsError, TryLaterError
 from rotina.runs import Accepted, Review, Run, RunEvent, RunSummary, Thread, ThreadMessage, Upload
 
@@ -64,6 +65,18 @@ class OverHttp:
         wanted = {"workflow": workflow, "state": state, "before": before, "limit": limit}
         body = await self._json("GET", "/v1/runs", params=_given(wanted))
         return [RunSummary.model_validate(run) for run in body["runs"]]
+
+    async def change(self, run_id: UUID, change: Change, *, by: str, reason: str) -> Run:
+        """`POST /v1/runs/{id}/cancel`, `pause`, `resume` or `retry`."""
+        body = {"by": by, **({"reason": reason} if reason else {})}
+        return Run.model_validate(
+            await self._json("POST", f"/v1/runs/{run_id}/{change}", json=body)
+        )
+
+    async def signal(self, name: str, key: str, payload: Mapping[str, Any]) -> int:
+        """`POST /v1/signals`."""
+        body = {"name": name, "key": key, "payload": dict(payload)}
+        return int((await self._json("POST", "/v1/signals", json=body))["woken"])
 
     async def events(self, run_id: UUID, *, after: int) -> Sequence[RunEvent]:
         """`GET /v1/runs/{id}/events`, as JSON."""

@@ -144,6 +144,33 @@ class Rotina:
             )
         return run.result
 
+    async def cancel(self, run_id: UUID, *, by: str, reason: str = "") -> Run:
+        """End a run as `cancelled`: at once, or within a second where a worker drives it.
+
+        This and the next three raise `RunNotFoundError`, and `RunStateError` when the run's state
+        does not allow it; they return the run as it is then.
+        """
+        return await self._access.change(run_id, "cancel", by=by, reason=reason)
+
+    async def pause(self, run_id: UUID, *, by: str) -> Run:
+        """Let nobody drive a run; one under way stops after its node."""
+        return await self._access.change(run_id, "pause", by=by, reason="")
+
+    async def resume(self, run_id: UUID, *, by: str) -> Run:
+        """Let a paused run go on."""
+        return await self._access.change(run_id, "resume", by=by, reason="")
+
+    async def retry(self, run_id: UUID, *, by: str) -> Run:
+        """Give a failed or cancelled run another set of attempts, from its last checkpoint."""
+        return await self._access.change(run_id, "retry", by=by, reason="")
+
+    async def signal(self, name: str, key: str, payload: Mapping[str, Any] | None = None) -> int:
+        """Tell of an event; how many waiting runs it woke. With 0 the first to wait will get it.
+
+        Raises `InvalidInputError` for an empty or overlong name or key.
+        """
+        return await self._access.signal(name, key, payload or {})
+
     async def events(self, run_id: UUID, *, after: int = 0) -> Sequence[RunEvent]:
         """The timeline so far, after event `after`."""
         return await self._access.events(run_id, after=after)

@@ -92,6 +92,26 @@ class RotinaSync:
         """As `Rotina.result`."""
         return self._run(self._rotina.result(run_id, timeout=timeout))
 
+    def cancel(self, run_id: UUID, *, by: str, reason: str = "") -> Run:
+        """As `Rotina.cancel`."""
+        return self._run(self._rotina.cancel(run_id, by=by, reason=reason))
+
+    def pause(self, run_id: UUID, *, by: str) -> Run:
+        """As `Rotina.pause`."""
+        return self._run(self._rotina.pause(run_id, by=by))
+
+    def resume(self, run_id: UUID, *, by: str) -> Run:
+        """As `Rotina.resume`."""
+        return self._run(self._rotina.resume(run_id, by=by))
+
+    def retry(self, run_id: UUID, *, by: str) -> Run:
+        """As `Rotina.retry`."""
+        return self._run(self._rotina.retry(run_id, by=by))
+
+    def signal(self, name: str, key: str, payload: Mapping[str, Any] | None = None) -> int:
+        """As `Rotina.signal`."""
+        return self._run(self._rotina.signal(name, key, payload))
+
     def events(self, run_id: UUID, *, after: int = 0) -> Sequence[RunEvent]:
         """As `Rotina.events`."""
         return self._run(self._rotina.events(run_id, after=after))

@@ -1,12 +1,14 @@
 """Durable runs: accepted in one transaction, driven under a lease, resumed after any crash."""
 
 from rotina.runs.checkpointer import PostgresCheckpointer
+from rotina.runs.control import Control
 from rotina.runs.driver import Attempt, Driver, Outcome
-from rotina.runs.effects import Effects
+from rotina.runs.effects import Effects, HeldEffect
 from rotina.runs.following import follow, wait_for_end
 from rotina.runs.journal import Journal
 from rotina.runs.lease import Fence, WorkerLease
 from rotina.runs.recording import Recording, step
+from rotina.runs.requests import http_request
 from rotina.runs.review import Review, ReviewStore, review
 from rotina.runs.run import TERMINAL, ModelCallRow, Run, RunEvent, RunState, RunSummary
 from rotina.runs.store import Accepted, RunStore, Upload
@@ -20,17 +22,20 @@ from rotina.runs.thread import (
     is_conversational,
     open_conversation,
 )
+from rotina.runs.waiting import sleep, sleep_until, wait_event
 from rotina.runs.workflow import FileReference, Queue, Registry, Workflow
 
 __all__ = [
     "TERMINAL",
     "Accepted",
     "Attempt",
+    "Control",
     "Conversation",
     "Driver",
     "Effects",
     "Fence",
     "FileReference",
+    "HeldEffect",
     "Hint",
     "Journal",
     "MessageInput",
@@ -55,10 +60,14 @@ __all__ = [
     "WorkerLease",
     "Workflow",
     "follow",
+    "http_request",
     "is_conversational",
     "open_conversation",
     "review",
+    "sleep",
+    "sleep_until",
     "step",
     "sweep",
+    "wait_event",
     "wait_for_end",
 ]

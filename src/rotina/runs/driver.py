@@ -22,8 +22,9 @@ from pydantic import ValidationError
 from rotina.database import Pool, load_queries
 from rotina.database.text import storable
 from rotina.errors import LeaseLostError, RotinaError, RunError, TryLaterError
+from rotina.runs import questions
 from rotina.runs.checkpointer import RunCheckpointer
-from rotina.runs.journal import Journal, Question
+from rotina.runs.journal import Journal
 from rotina.runs.lease import Claim, WorkerLease
 from rotina.runs.recording import Recording
 from rotina.runs.run import Run
@@ -32,16 +33,25 @@ from rotina.runs.workflow import Registry, Workflow
 logger = logging.getLogger(__name__)
 
 Outcome = Literal[
-    "nothing", "succeeded", "failed", "waiting", "retrying", "later", "drained", "lost"
+    "nothing",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "waiting",
+    "retrying",
+    "later",
+    "drained",
+    "lost",
 ]
-"""`nothing`: there was no run to claim; `waiting`: for a person; `later`: a node could not go on
-yet; `lost`: another worker took over in the middle."""
+"""`nothing`: there was no run to claim; `waiting`: for a person, a moment or an event; `later`: a
+node could not go on yet; `lost`: another worker took over in the middle."""
 
 _Part = tuple[tuple[str, ...], str, dict[str, Any]]
 
 INTERRUPT = "__interrupt__"
 MAX_DELAY = 60.0
 MAX_STEPS = 1000
+WATCH_SECONDS = 0.5
 DATABASE_DOWN = (psycopg.OperationalError, PoolTimeout)
 
 
@@ -54,6 +64,8 @@ class Attempt:
     """Whether an earlier attempt left something."""
     journal: Journal
     recording: Recording
+    given: list[UUID] = field(default_factory=list)
+    """The reviews and waits whose answers it was told."""
 
 
 @dataclass
@@ -67,7 +79,7 @@ class Driver:
     """Builds the runtime context that the graph's nodes get."""
     redact: Callable[[str], str] = str
     """Takes secrets out of an error's text before it is stored."""
-    _active: dict[UUID, RunControl] = field(default_factory=dict)
+    _active: dict[UUID, "_Driving"] = field(default_factory=dict)
     _draining: bool = False
 
     async def drive(self, run_id: UUID) -> Outcome:
@@ -81,9 +93,9 @@ class Driver:
         async with self.lease.claimed(run_id) as claim:
             if claim is None:
                 return "nothing"
-            control = self._active[run_id] = RunControl()
+            driving = self._active[run_id] = _Driving(asyncio.current_task())
             try:
-                return await self._attempt(claim, control)
+                return await self._attempt(claim, driving)
             except LeaseLostError:
                 logger.warning("run %s was taken over by another worker", run_id)
                 return "lost"
@@ -93,18 +105,44 @@ class Driver:
     def drain(self) -> None:
         """Ask every run under way to stop after its current step; claim nothing more."""
         self._draining = True
-        for control in self._active.values():
-            control.request_drain()
+        for driving in self._active.values():
+            driving.control.request_drain()
 
-    async def _attempt(self, claim: Claim, control: RunControl) -> Outcome:
+    async def watch(self) -> None:
+        """Stop runs that somebody cancelled or paused, until this coroutine is cancelled."""
+        sql = load_queries("rotina.runs")["runs_to_stop"]
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if not self._active:
+                continue
+            try:
+                async with self.pool.connection() as connection:
+                    cursor = await connection.execute(sql, {"worker_id": self.lease.id})
+                    for row in await cursor.fetchall():
+                        self._stop(row["id"], cancel=row["cancel"])
+            except DATABASE_DOWN:
+                logger.warning("no look at what is to be stopped", exc_info=True)
+
+    def _stop(self, run_id: UUID, *, cancel: bool) -> None:
+        driving = self._active.get(run_id)
+        if driving is None or driving.cancelled:
+            return
+        if cancel and driving.task is not None:
+            driving.cancelled = True
+            driving.task.cancel()
+        else:
+            driving.control.request_drain()
+
+    async def _attempt(self, claim: Claim, driving: "_Driving") -> Outcome:
         node, journal, run = _Node(), Journal(claim.fence), claim.run
         recording = Recording(journal, resumes=claim.resumes)
         attempt = Attempt(run, claim.resumes, journal, recording)
         try:
             workflow = self.registry[run.workflow]
-            state = await self._stream(workflow, attempt, control, node)
+            state = await self._stream(workflow, attempt, driving.control, node)
             if INTERRUPT in state:
-                await journal.suspend([_question(each) for each in state[INTERRUPT]])
+                waits = [questions.read(each) for each in state[INTERRUPT]]
+                await journal.suspend(waits, attempt.given)
                 return "waiting"
             result = _output(workflow, state)
             await journal.finish("succeeded", result=result, error=None)
@@ -113,6 +151,9 @@ class Driver:
             await journal.release(kind="later", delay=later.seconds, refund=True, error=reason)
             return "later"
         except (GraphDrained, asyncio.CancelledError) as stop:
+            if driving.cancelled:
+                await journal.finish("cancelled", result=None, error=None)
+                return "cancelled"
             await journal.release(kind="drained", refund=True)
             if isinstance(stop, asyncio.CancelledError):
                 raise
@@ -141,7 +182,7 @@ class Driver:
         final: dict[str, Any] = {}
         asked: list[Interrupt] = []
         stream = graph.astream(
-            await self._entry(run, await checkpointer.aget_tuple(config)),
+            await self._entry(attempt, await checkpointer.aget_tuple(config)),
             config,
             context=self.context(attempt),
             stream_mode=["tasks", "values"],
@@ -160,17 +201,19 @@ class Driver:
                     _note(journal, node, payload)
         return {INTERRUPT: asked} if asked else final
 
-    async def _entry(self, run: Run, head: CheckpointTuple | None) -> Any:
-        """What the graph is given: the input, nothing when it resumes, or people's answers."""
+    async def _entry(self, attempt: Attempt, head: CheckpointTuple | None) -> Any:
+        """What the graph is given: the input, nothing when it resumes, or what it waited for."""
         if head is None:
-            return run.input
+            return attempt.run.input
         if all(channel != INTERRUPT for _, channel, _ in head.pending_writes or ()):
             return None
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
-                load_queries("rotina.runs")["review_answers"], {"run_id": run.id}
+                load_queries("rotina.runs")["answers"], {"run_id": attempt.run.id}
             )
-            answers = {row["interrupt_id"]: row["answer"] for row in await cursor.fetchall()}
+            rows = await cursor.fetchall()
+        attempt.given.extend(row["id"] for row in rows)
+        answers = {row["interrupt_id"]: row["answer"] for row in rows}
         # Without an answer the node runs again, and asks again.
         return Command(resume=answers) if answers else None
 
@@ -214,19 +257,20 @@ def _note(journal: Journal, node: "_Node", payload: dict[str, Any]) -> None:
         journal.note("node", {"node": payload["name"], "ms": milliseconds})
 
 
-def _question(interrupt: Interrupt) -> Question:
-    """A node's question; one asked with LangGraph's own `interrupt` takes any JSON object."""
-    asked = interrupt.value
-    if isinstance(asked, dict) and asked.keys() == {"question", "form", "data", "assignee"}:
-        return Question(interrupt.id, **asked)
-    return Question(interrupt.id, str(asked), {"type": "object"}, {}, None)
-
-
 def _output(workflow: Workflow, state: dict[str, Any]) -> dict[str, Any]:
     try:
         return workflow.output.model_validate(state).model_dump(mode="json")
     except ValidationError as error:
         raise RunError(f"the final state is no output of {workflow.name!r}: {error}") from None
+
+
+@dataclass
+class _Driving:
+    """A run under way, and how to stop it."""
+
+    task: asyncio.Task[Any] | None
+    control: RunControl = field(default_factory=RunControl)
+    cancelled: bool = False
 
 
 @dataclass

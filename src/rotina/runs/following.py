@@ -42,7 +42,8 @@ async def follow(
         for event in events:
             after = event.id
             yield event
-            if event.kind in TERMINAL:
-                return
+        # Only as the last line: a run that was retried has ended before.
+        if events and events[-1].kind in TERMINAL:
+            return
         pause = FIRST_LOOK if events else min(pause * 1.5, LONGEST_PAUSE)
         await asyncio.sleep(pause)

@@ -22,11 +22,11 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
-from uuid_utils.compat import uuid7
 
 from rotina.database import load_queries
 from rotina.errors import LeaseLostError
 from rotina.runs.lease import Fence
+from rotina.runs.questions import Question, Wait
 from rotina.runs.run import RunState
 
 logger = logging.getLogger(__name__)
@@ -36,21 +36,6 @@ FLUSH_SECONDS = 0.2
 Row = dict[str, Any]
 Graph = tuple[str, str]
 """Thread and namespace: one graph or subgraph of a run."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a node asks a person, as LangGraph's interrupt carries it."""
-
-    interrupt_id: str
-    question: str
-    form: Mapping[str, Any]
-    data: Mapping[str, Any]
-    assignee: str | None
-
-    def row(self) -> Row:
-        """The question as parameters of `insert_review`."""
-        return {**vars(self), "form": Jsonb(self.form), "data": Jsonb(self.data)}
 
 
 @dataclass
@@ -134,7 +119,9 @@ class Journal:
         if state != "succeeded":
             await self._settle()
         async with self._ending() as taken:
-            lines = [*taken.lines, _line(state, error or {})]
+            # The ledger itself writes the last line of a run that was cancelled.
+            last = [] if state == "cancelled" else [_line(state, error or {})]
+            lines = [*taken.lines, *last]
             await self._end(
                 "finish_run",
                 lines,
@@ -161,20 +148,36 @@ class Journal:
                 error=None if error is None else Jsonb(error),
             )
 
-    async def suspend(self, questions: Sequence[Question]) -> None:
-        """Give the lease up until people have answered; reviews and state commit together."""
-        own = {"run_id": self.run_id, "token": self.fence.token}
+    async def suspend(self, waits: Sequence[Question | Wait], given: Sequence[UUID] = ()) -> None:
+        """Give the lease up until something comes; what is waited for and state commit together.
+
+        `given` are the answers that the attempt was told: it has them in its checkpoints now.
+        """
+        own = {"run_id": self.run_id, "token": self.fence.token, "given": list(given)}
         async with self._ending() as taken, self.fence.transaction() as connection:
             await connection.execute(self._sql["deliver_answers"], own)
-            for question in questions:
-                row = {**own, "id": uuid7(), **question.row()}
-                cursor = await connection.execute(self._sql["insert_review"], row)
-                asked = await cursor.fetchone()
-                if asked is not None:
-                    data = {"review": str(asked["id"]), "question": question.question}
-                    taken.lines.append(_line("review", data))
+            for wait in waits:
+                taken.lines += await self._ask(connection, wait)
             await self._keep(connection, taken)
             await connection.execute(self._sql["suspend_run"], own)
+
+    async def _ask(self, connection: AsyncConnection[DictRow], wait: Question | Wait) -> list[Row]:
+        """Write down what is waited for; the lines to add, none if that was done before."""
+        name = "insert_review" if isinstance(wait, Question) else "insert_wait"
+        row = {"run_id": self.run_id, **wait.row()}
+        asked = await (await connection.execute(self._sql[name], row)).fetchone()
+        if asked is None:
+            return []
+        due = {} if asked["due_at"] is None else {"until": asked["due_at"].isoformat()}
+        if isinstance(wait, Question):
+            review = {"review": str(asked["id"]), "question": wait.question, **due}
+            return [_line("review", review)]
+        if wait.kind == "timer":
+            return [_line("sleeping", due)]
+        event = {**row, "tenant": self.fence.tenant}
+        await connection.execute(self._sql["lock_event"], event)
+        await connection.execute(self._sql["take_signal"], event)
+        return [_line("expecting", {"name": wait.name, "key": wait.key, **due})]
 
     async def _settle(self) -> None:
         """Keep what is pending if that can still be done: an attempt that ends has to end."""

@@ -34,6 +34,7 @@ class Fence:
     pool: Pool
     run_id: UUID
     token: int
+    tenant: str
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[DictRow]]:
@@ -118,7 +119,7 @@ class WorkerLease:
             row = await cursor.fetchone()
         if row is None:
             return None
-        fence = Fence(self.pool, run_id, row["lease_token"])
+        fence = Fence(self.pool, run_id, row["lease_token"], row["tenant"])
         return Claim(Run.model_validate(row), fence, resumes=row["resumes"])
 
     async def _keep_beating(self, own: Pool) -> None:

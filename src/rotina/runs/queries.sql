@@ -84,7 +84,7 @@ with claimed as (
     update rotina.run
     set state = 'running', attempts = attempts + 1, worker_id = %(worker_id)s,
         lease_token = nextval('rotina.lease_token'), started_at = coalesce(started_at, now())
-    where id = %(id)s and state = 'queued' and available_at <= now()
+    where id = %(id)s and state = 'queued' and available_at <= now() and paused_at is null
       and exists (select from rotina.worker where id = %(worker_id)s and expires_at > now())
     returning *
 ), line as (
@@ -154,28 +154,133 @@ with released as (
 select id from released;
 
 -- name: suspend_run
--- Give the lease up until somebody answers; a wait is no attempt.
+-- Give the lease up until somebody answers; a wait is no attempt. What was answered while the run
+-- was driven, and not told it, lets it go on at once.
 update rotina.run
-set state = 'waiting', worker_id = null, lease_token = null, attempts = attempts - 1
+set state = case when exists (
+        select from rotina.review
+        where run_id = run.id and state = 'answered' and not delivered
+        union all
+        select from rotina.wait where run_id = run.id and state = 'ended' and not delivered
+    ) then 'queued' else 'waiting' end,
+    worker_id = null, lease_token = null, attempts = attempts - 1, hinted_at = null, hints = 0
 where id = %(run_id)s and lease_token = %(token)s and state = 'running'
 returning id;
 
 -- name: insert_review
 -- A question that was asked before, and answered or not, is not asked again.
-insert into rotina.review (id, tenant, run_id, interrupt_id, question, form, data, assignee)
-select %(id)s, run.tenant, run.id, %(interrupt_id)s, %(question)s, %(form)s, %(data)s, %(assignee)s
+insert into rotina.review (
+    id, tenant, run_id, interrupt_id, question, form, data, assignee, due_at, otherwise
+)
+select %(id)s, run.tenant, run.id, %(interrupt_id)s, %(question)s, %(form)s, %(data)s, %(assignee)s,
+       now() + make_interval(secs => %(seconds)s), %(otherwise)s
 from rotina.run where run.id = %(run_id)s
 on conflict (run_id, interrupt_id) where not delivered do nothing
-returning id;
+returning id, due_at;
+
+-- name: insert_wait
+-- A moment or an event that is waited for already is not waited for anew.
+insert into rotina.wait (id, tenant, run_id, interrupt_id, kind, name, key, due_at)
+select %(id)s, run.tenant, run.id, %(interrupt_id)s, %(kind)s, %(name)s, %(key)s,
+       coalesce(%(until)s, now() + make_interval(secs => %(seconds)s))
+from rotina.run where run.id = %(run_id)s
+on conflict (run_id, interrupt_id) where not delivered do nothing
+returning id, due_at;
+
+-- name: lock_event
+-- Who waits for an event and who sends it look after each other, never past each other.
+select pg_advisory_xact_lock(hashtextextended(%(tenant)s || ' ' || %(name)s || ' ' || %(key)s, 0));
+
+-- name: take_signal
+-- An event that came before anybody waited for it.
+with taken as (
+    update rotina.signal set taken_by = %(run_id)s, taken_at = now()
+    where id = (
+        select id from rotina.signal
+        where tenant = %(tenant)s and name = %(name)s and key = %(key)s and taken_at is null
+        order by id limit 1
+    )
+    returning payload
+)
+update rotina.wait set state = 'ended', answer = taken.payload, ended_at = now()
+from taken where wait.id = %(id)s;
+
+-- name: end_event_waits
+-- Everybody who waits for this event now is told of it.
+update rotina.wait set state = 'ended', answer = %(payload)s, ended_at = now()
+where tenant = %(tenant)s and name = %(name)s and key = %(key)s and kind = 'event'
+  and state = 'open'
+returning run_id;
+
+-- name: keep_signal
+-- Nobody waits: the first who will is told.
+insert into rotina.signal (tenant, name, key, payload)
+values (%(tenant)s, %(name)s, %(key)s, %(payload)s);
+
+-- name: wake_waiting
+-- The runs that something has come for. One that is driven finds it when it suspends.
+with woken as (
+    update rotina.run set state = 'queued', available_at = now(), hinted_at = now(), hints = 0
+    where id = any(%(run_ids)s) and state = 'waiting'
+    returning id, queue
+), line as (
+    insert into rotina.run_event (run_id, kind, data) select id, 'woken', %(data)s from woken
+)
+select id, queue from woken;
+
+-- name: end_due_waits
+-- Timers that have run out, and events that did not come in time. The run is locked first, as by
+-- everybody else.
+with due as materialized (
+    select run.id from rotina.run
+    where run.state = 'waiting' and run.id in (
+        select run_id from rotina.wait where state = 'open' and due_at <= now()
+    )
+    for update skip locked
+), ended as (
+    update rotina.wait set state = 'ended', ended_at = now()
+    from due where wait.run_id = due.id and wait.state = 'open' and wait.due_at <= now()
+    returning wait.run_id, wait.kind
+), woken as (
+    update rotina.run set state = 'queued', available_at = now(), hinted_at = null, hints = 0
+    where id in (select run_id from ended)
+    returning id
+)
+insert into rotina.run_event (run_id, kind, data)
+select run_id, 'woken', jsonb_build_object('by', case kind when 'event' then 'timeout' else kind end)
+from ended;
+
+-- name: end_due_reviews
+-- Reviews whose deadline has passed: the answer that was to count then, or none.
+with due as materialized (
+    select run.id from rotina.run
+    where run.id in (select run_id from rotina.review where state = 'open' and due_at <= now())
+    for update skip locked
+), ended as (
+    update rotina.review
+    set state = 'answered', answer = coalesce(otherwise, '{"__deadline__": true}'),
+        answered_by = 'deadline', answered_at = now()
+    from due where review.run_id = due.id and review.state = 'open' and review.due_at <= now()
+    returning review.run_id, review.id
+), line as (
+    insert into rotina.run_event (run_id, kind, data)
+    select run_id, 'answered', jsonb_build_object('review', id, 'by', 'deadline') from ended
+)
+update rotina.run set state = 'queued', available_at = now(), hinted_at = null, hints = 0
+where state = 'waiting' and id in (select run_id from ended);
 
 -- name: deliver_answers
--- A run that stops for another question has its earlier answers in its checkpoints.
-update rotina.review set delivered = true where run_id = %(run_id)s and state = 'answered';
+-- A run that stops again has what it was told in its checkpoints.
+with waits as (update rotina.wait set delivered = true where id = any(%(given)s))
+update rotina.review set delivered = true where id = any(%(given)s);
 
--- name: review_answers
+-- name: answers
 -- What a run that goes on was told.
-select interrupt_id, answer from rotina.review
-where run_id = %(run_id)s and state = 'answered' and not delivered;
+select id, interrupt_id, answer from rotina.review
+where run_id = %(run_id)s and state = 'answered' and not delivered
+union all
+select id, interrupt_id, jsonb_build_object('event', answer) from rotina.wait
+where run_id = %(run_id)s and state = 'ended' and not delivered;
 
 -- name: get_review
 -- One review with its run's workflow.
@@ -261,6 +366,45 @@ select earlier.* from rotina.message own
 join rotina.message earlier on earlier.thread_id = own.thread_id and earlier.id < own.id
 where own.run_id = %(run_id)s and own.role = 'user' order by earlier.id;
 
+-- name: cancel_run
+-- At once where nobody drives it; a worker that does is told within a second.
+update rotina.run
+set cancel_requested_at = coalesce(cancel_requested_at, now()),
+    state = case state when 'running' then state else 'cancelled' end,
+    finished_at = case state when 'running' then null else now() end
+where id = %(id)s and tenant = %(tenant)s and state in ('queued', 'running', 'waiting')
+returning id, state, queue;
+
+-- name: pause_run
+-- Nobody claims it; a worker that drives it stops after the step under way.
+update rotina.run set paused_at = coalesce(paused_at, now())
+where id = %(id)s and tenant = %(tenant)s and state in ('queued', 'running', 'waiting')
+returning id, state, queue;
+
+-- name: resume_run
+-- It may be claimed again.
+update rotina.run set paused_at = null, hinted_at = now(), hints = 0
+where id = %(id)s and tenant = %(tenant)s and state in ('queued', 'running', 'waiting')
+returning id, state, queue;
+
+-- name: retry_run
+-- Another set of attempts, from the last checkpoint.
+update rotina.run
+set state = 'queued', attempts = 0, error = null, finished_at = null, available_at = now(),
+    cancel_requested_at = null, paused_at = null, hinted_at = now(), hints = 0
+where id = %(id)s and tenant = %(tenant)s and state in ('failed', 'cancelled')
+returning id, state, queue;
+
+-- name: forget_unfinished
+-- What the node that did not finish was told.
+select rotina.forget_unfinished(%(id)s);
+
+-- name: runs_to_stop
+-- Which of a worker's runs are to be cancelled or paused.
+select id, cancel_requested_at is not null as cancel from rotina.run
+where worker_id = %(worker_id)s and state = 'running'
+  and (cancel_requested_at is not null or paused_at is not null);
+
 -- name: own_running
 -- What the ledger says this worker drives.
 select id, lease_token from rotina.run where worker_id = %(id)s and state = 'running';
@@ -321,7 +465,7 @@ returning run_id, kind;
 update rotina.run set hinted_at = now(), hints = hints + 1
 where id in (
     select id from rotina.run
-    where state = 'queued' and available_at <= now()
+    where state = 'queued' and available_at <= now() and paused_at is null
       and (hinted_at is null
            or hinted_at < now() - make_interval(secs => %(patience)s * 2 ^ least(hints, 8)))
     order by available_at limit %(limit)s
@@ -331,11 +475,27 @@ returning id, queue;
 
 -- name: done_effect
 -- The receipt of an effect this run already had.
-select receipt from rotina.effect where run_id = %(run_id)s and name = %(name)s;
+select receipt from rotina.effect
+where run_id = %(run_id)s and name = %(name)s and state = 'done';
 
 -- name: insert_effect
 -- In the transaction of the effect itself.
 insert into rotina.effect (run_id, name, receipt) values (%(run_id)s, %(name)s, %(receipt)s);
+
+-- name: get_effect
+-- What is known of an effect.
+select state, receipt, holds from rotina.effect where run_id = %(run_id)s and name = %(name)s;
+
+-- name: intend_effect
+-- Before the world is changed: whoever finds this row later does not know what came of it.
+insert into rotina.effect (run_id, name, state) values (%(run_id)s, %(name)s, 'intent')
+on conflict (run_id, name) do update set state = 'intent' where effect.state = 'clear';
+
+-- name: settle_effect
+-- What came of an effect: its receipt, or that it did not happen.
+update rotina.effect
+set state = %(state)s, receipt = %(receipt)s, holds = holds + %(decided)s, done_at = now()
+where run_id = %(run_id)s and name = %(name)s and state <> 'done';
 
 -- name: thread_checkpoints
 -- Every checkpoint of a run that is resumed; mostly one a graph.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -15,13 +15,17 @@ from rotina.database import Pool, load_queries, tenant_scope
 from rotina.errors import (
     InvalidInputError,
     ReviewAnsweredError,
+    ReviewExpiredError,
     ReviewNotFoundError,
 )
+from rotina.runs.questions import MARK
 from rotina.runs.sweeper import Hint
 
 Form = TypeVar("Form", bound=BaseModel)
 
 MAX_LIST = 1000
+EXPIRED = "__deadline__"
+"""In the answer of a review that nobody answered in time."""
 
 
 def review(
@@ -30,20 +34,34 @@ def review(
     *,
     data: Mapping[str, Any] | None = None,
     assignee: str | None = None,
+    deadline: timedelta | None = None,
+    otherwise: Form | None = None,
 ) -> Form:
     """Ask a person and wait, for days if need be; returns the answer as the form's model.
 
     To be called in a node, before anything else that must not happen twice: the run gives its
     worker back, and once somebody answered LangGraph runs the node again from its top. `data` is
     what the person should see (JSON), `assignee` a person or a queue of people.
+
+    When nobody has answered by the `deadline`, counted from the question, `otherwise` is the
+    answer; without it `ReviewExpiredError` is raised here.
     """
     request = {
+        MARK: "review",
         "question": question,
         "form": form.model_json_schema(),
         "data": _plain(data or {}),
         "assignee": assignee,
+        "seconds": None if deadline is None else deadline.total_seconds(),
+        "otherwise": None if otherwise is None else otherwise.model_dump(mode="json"),
     }
-    return form.model_validate(interrupt(request))
+    answer = interrupt(request)
+    if EXPIRED in answer:
+        raise ReviewExpiredError(
+            f"Nobody answered {question!r} within {deadline}: give `review` an answer for that "
+            "case (`otherwise`), or catch this error"
+        )
+    return form.model_validate(answer)
 
 
 class Review(BaseModel):
@@ -59,11 +77,13 @@ class Review(BaseModel):
     """JSON Schema of the answer."""
     data: dict[str, Any]
     assignee: str | None
-    state: Literal["open", "answered"]
+    state: Literal["open", "answered", "withdrawn"]
     answer: dict[str, Any] | None
     answered_by: str | None
     created_at: datetime
     answered_at: datetime | None
+    due_at: datetime | None
+    """When `otherwise`, or nothing, counts as the answer; None: never."""
 
 
 class ReviewStore:
@@ -131,6 +151,8 @@ class ReviewStore:
                 row = await woken.fetchone()
                 return None if row is None else Hint(row["id"], row["queue"])
         first = await self.get(review_id)
+        if first.state == "withdrawn":
+            raise ReviewAnsweredError(f"Review {review_id} was withdrawn: its run is cancelled")
         raise ReviewAnsweredError(
             f"Review {review_id} was answered by {first.answered_by!r} at "
             f"{first.answered_at:%Y-%m-%d %H:%M:%S %Z}: nothing was changed"

@@ -1,7 +1,7 @@
 """The sweeper: PostgreSQL is the truth, so whatever the broker forgot is found there.
 
 Any number of processes may sweep at any time: an advisory lock lets one do it, and a sweep that
-finds nothing costs two index scans.
+finds nothing costs a few index scans.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Sweep:
 
 
 async def sweep(pool: Pool, *, patience: float = HINT_PATIENCE) -> Sweep:
-    """Take runs from dead workers and collect the hints that are due, in one transaction."""
+    """Take runs from dead workers, end what is due, and collect hints, in one transaction."""
     sql = load_queries("rotina.runs")
     async with pool.connection() as connection, connection.transaction():
         locked = await (await connection.execute(sql["lock_sweep"])).fetchone()
@@ -41,6 +41,8 @@ async def sweep(pool: Pool, *, patience: float = HINT_PATIENCE) -> Sweep:
             return Sweep(0, 0, ())
         moved = await (await connection.execute(sql["requeue_lost_runs"])).fetchall()
         await connection.execute(sql["remove_dead_workers"])
+        await connection.execute(sql["end_due_waits"])
+        await connection.execute(sql["end_due_reviews"])
         due = await connection.execute(
             sql["due_hints"], {"patience": patience, "limit": SWEEP_LIMIT}
         )

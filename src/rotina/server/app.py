@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from rotina.server import (
     completions,
+    control,
     embeddings,
     health,
     knowledge,
@@ -30,7 +31,18 @@ from rotina.worker import Client
 
 log = logging.getLogger(__name__)
 
-PARTS = (runs, workflows, threads, reviews, knowledge, completions, embeddings, models, health)
+PARTS = (
+    runs,
+    control,
+    workflows,
+    threads,
+    reviews,
+    knowledge,
+    completions,
+    embeddings,
+    models,
+    health,
+)
 
 
 def build(settings: Settings) -> FastAPI:

@@ -33,6 +33,7 @@ STATUS: Mapping[type[RotinaError], int] = {
     ModelNotFoundError: 404,
     errors.IdempotencyConflictError: 409,
     errors.ReviewAnsweredError: 409,
+    errors.RunStateError: 409,
     errors.LeaseLostError: 409,
     errors.DocumentTooLargeError: 413,
     errors.UnsupportedDocumentError: 415,

@@ -14,6 +14,7 @@ from rotina.gateway import Gateway, PostgresLedger
 from rotina.knowledge import KnowledgeBase
 from rotina.runs import (
     Accepted,
+    Control,
     Hint,
     Registry,
     ReviewStore,
@@ -49,6 +50,7 @@ class Client:
             max_attempts=self._settings.max_attempts,
             max_file_bytes=self._settings.max_file_bytes,
         )
+        self.control = Control(self.pool, tenant=tenant)
         self.reviews = ReviewStore(self.pool, tenant=tenant)
         self.threads = ThreadStore(self.pool, tenant=tenant)
         self.gateway = self._gateway.bound(run_id=None, tenant=tenant)
@@ -117,6 +119,31 @@ class Client:
         hint = await self.reviews.answer(review_id, value, by=by)
         if hint is not None:
             await self.hint(hint)
+
+    async def cancel(self, run_id: UUID, *, by: str, reason: str = "") -> None:
+        """End a run as `cancelled`. Errors as in `Control`, here and in the next four."""
+        await self.control.cancel(run_id, by=by, reason=reason)
+
+    async def pause(self, run_id: UUID, *, by: str) -> None:
+        """Let nobody drive a run until it is resumed."""
+        await self.control.pause(run_id, by=by)
+
+    async def resume(self, run_id: UUID, *, by: str) -> None:
+        """Let a paused run go on."""
+        hint = await self.control.resume(run_id, by=by)
+        if hint is not None:
+            await self.hint(hint)
+
+    async def retry(self, run_id: UUID, *, by: str) -> None:
+        """Give a failed or cancelled run another set of attempts, from its last checkpoint."""
+        await self.hint(await self.control.retry(run_id, by=by))
+
+    async def signal(self, name: str, key: str, payload: Mapping[str, Any]) -> int:
+        """Tell of an event; returns how many runs it woke."""
+        hints = await self.control.signal(name, key, payload)
+        for hint in hints:
+            await self.hint(hint)
+        return len(hints)
 
     async def hint(self, hint: Hint) -> None:
         """Tell a queue about a run; without a broker the sweeper does it later."""

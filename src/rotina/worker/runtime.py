@@ -164,6 +164,8 @@ class Runtime:
             resources = _Resources(pool, driver, door, asyncio.Lock())
             sweeping = asyncio.create_task(self._keep_sweeping(resources), name="rotina-sweep")
             stack.push_async_callback(_cancel, sweeping)
+            watching = asyncio.create_task(driver.watch(), name="rotina-watch")
+            stack.push_async_callback(_cancel, watching)
             self._stack = stack.pop_all()
         return resources
 

@@ -1,6 +1,9 @@
 -- The writes of a run, each one statement for its worker and one transaction. Functions, because
 -- what is empty then costs nothing, and their plans are kept even behind a pooler.
 
+-- What was recorded after the last checkpoint belongs to a node that did not finish.
+alter table rotina.checkpoint add column at timestamptz not null default clock_timestamp();
+
 -- Lines of the timeline: [{"kind", "data"}, …].
 create function rotina.add_lines(run uuid, lines jsonb) returns void
 language sql
@@ -32,7 +35,8 @@ begin
     ) loop
         update rotina.checkpoint c
         set id = head.id, parent_id = head.parent_id, encoding = head.encoding,
-            checkpoint = decode(head.checkpoint, 'base64'), metadata = head.metadata
+            checkpoint = decode(head.checkpoint, 'base64'), metadata = head.metadata,
+            at = clock_timestamp()
         where c.thread_id = head.thread_id and c.namespace = head.namespace
           and c.id = head.previous;
         if not found then
