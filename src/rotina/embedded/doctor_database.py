@@ -47,9 +47,13 @@ def examine_database(settings: Settings) -> Iterator[Check]:
             "pgvector": partial(_vector, connection),
             "clock": partial(_clock, connection),
             "migrations": partial(_migrations, settings),
+            "runs": partial(_runs, settings, url),
         }
         for name, look in looks.items():
-            yield attempt(name, look)
+            found = attempt(name, look)
+            yield found
+            if name == "migrations" and found.status == "failed":
+                return  # without its tables there is nothing to look at
 
 
 def _version(connection: "Connection") -> str:
@@ -105,3 +109,19 @@ def _migrations(settings: Settings) -> str:
 def _reason(error: Exception) -> str:
     """The first line: the others are advice, and psycopg names host and port, no password."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _runs(settings: Settings, url: str) -> str:
+    """Whether this project's code goes on with every unfinished run."""
+    from rotina.database import open_pool  # noqa: PLC0415 - `rotina --help` must not pay for it
+    from rotina.runs import Registry, Stranded, stranded_runs  # noqa: PLC0415 - as above
+
+    async def look() -> list[Stranded]:
+        registry = Registry.load(settings.workflows, settings.project_dir)
+        async with open_pool(url, size=1) as pool:
+            return await stranded_runs(pool, registry.versions)
+
+    left = asyncio.run(look())
+    if left:
+        raise DatabaseError("; ".join(str(each) for each in left))
+    return "this code goes on with every unfinished run"

@@ -12,6 +12,7 @@ from rotina.runs.requests import http_request
 from rotina.runs.review import Review, ReviewStore, review
 from rotina.runs.run import TERMINAL, ModelCallRow, Run, RunEvent, RunState, RunSummary
 from rotina.runs.store import Accepted, RunStore, Upload
+from rotina.runs.stranded import Stranded, stranded_runs
 from rotina.runs.sweeper import Hint, Sweep, sweep
 from rotina.runs.thread import (
     Conversation,
@@ -52,6 +53,7 @@ __all__ = [
     "RunState",
     "RunStore",
     "RunSummary",
+    "Stranded",
     "Sweep",
     "Thread",
     "ThreadMessage",
@@ -67,6 +69,7 @@ __all__ = [
     "sleep",
     "sleep_until",
     "step",
+    "stranded_runs",
     "sweep",
     "wait_event",
     "wait_for_end",

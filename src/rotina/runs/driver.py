@@ -90,7 +90,7 @@ class Driver:
         """
         if self._draining:
             return "nothing"  # still queued: the sweeper hints again
-        async with self.lease.claimed(run_id) as claim:
+        async with self.lease.claimed(run_id, self.registry.versions) as claim:
             if claim is None:
                 return "nothing"
             driving = self._active[run_id] = _Driving(asyncio.current_task())

@@ -11,13 +11,14 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 from rotina.database import Pool, load_queries, open_pool
@@ -96,11 +97,14 @@ class WorkerLease:
                 await self._execute(own, "remove_worker")
 
     @asynccontextmanager
-    async def claimed(self, run_id: UUID) -> AsyncIterator[Claim | None]:
+    async def claimed(
+        self, run_id: UUID, versions: Mapping[str, Sequence[int]] | None = None
+    ) -> AsyncIterator[Claim | None]:
         """Take the lease on a queued run for the length of the block; None: nothing to do.
 
-        None means: it is driven already, it ended, it is not due, or it never was. The block ends
-        the run or releases it; where it cannot, the next beat hands the run back to the queue.
+        None means: it is driven already, it ended, it is not due, it never was, or it began with a
+        version of its workflow that is not among `versions` (see `Registry.versions`). The block
+        ends the run or releases it; where it cannot, the next beat hands it back to the queue.
         """
         if run_id in self._driving:
             yield None
@@ -108,12 +112,19 @@ class WorkerLease:
         # Before the claim: its answer may be lost on the way, and the beat must find it.
         self._driving.add(run_id)
         try:
-            yield await self._claim(run_id)
+            yield await self._claim(run_id, versions)
         finally:
             self._driving.discard(run_id)
 
-    async def _claim(self, run_id: UUID) -> Claim | None:
-        values = {"id": run_id, "worker_id": self.id, "worker": self.name}
+    async def _claim(
+        self, run_id: UUID, versions: Mapping[str, Sequence[int]] | None
+    ) -> Claim | None:
+        values = {
+            "id": run_id,
+            "worker_id": self.id,
+            "worker": self.name,
+            "versions": None if versions is None else Jsonb(dict(versions)),
+        }
         async with self.pool.connection() as connection:
             cursor = await connection.execute(load_queries("rotina.runs")["claim_run"], values)
             row = await cursor.fetchone()

@@ -78,25 +78,49 @@ delete from rotina.worker where expires_at < now() - interval '1 hour';
 select id, name, started_at, expires_at from rotina.worker where expires_at > now();
 
 -- name: claim_run
--- Take the lease: only a queued run that is due, so a second hint finds nothing to do. `resumes`:
--- an earlier attempt left checkpoints.
-with claimed as (
-    update rotina.run
-    set state = 'running', attempts = attempts + 1, worker_id = %(worker_id)s,
-        lease_token = nextval('rotina.lease_token'), started_at = coalesce(started_at, now())
+-- Take the lease: only a queued run that is due, so a second hint finds nothing to do, and only one
+-- whose checkpoints this worker's code goes on with. `versions` maps each workflow it has to the
+-- versions it takes, its own first; null takes any. `resumes`: an earlier attempt left something.
+with due as materialized (
+    select id, exists (
+        select from rotina.checkpoint where thread_id = run.id::text
+    ) as stands, exists (
+        select from rotina.recorded where run_id = run.id
+    ) as told
+    from rotina.run
     where id = %(id)s and state = 'queued' and available_at <= now() and paused_at is null
       and exists (select from rotina.worker where id = %(worker_id)s and expires_at > now())
-    returning *
+), claimed as (
+    update rotina.run
+    set state = 'running', attempts = attempts + 1, worker_id = %(worker_id)s,
+        lease_token = nextval('rotina.lease_token'), started_at = coalesce(started_at, now()),
+        version = case when due.stands then version
+            else (%(versions)s::jsonb -> workflow ->> 0)::integer end
+    from due
+    where run.id = due.id and run.state = 'queued' and (
+        %(versions)s::jsonb is null
+        or %(versions)s::jsonb ? workflow and (
+            not due.stands or version is null
+            or %(versions)s::jsonb -> workflow @> to_jsonb(version)
+        )
+    )
+    returning run.*, due.stands or due.told as resumes
 ), line as (
     insert into rotina.run_event (run_id, kind, data)
     select id, 'started', jsonb_build_object('attempt', attempts, 'worker', %(worker)s::text)
     from claimed
 )
-select *, exists (
-    select from rotina.checkpoint where thread_id = claimed.id::text
-) or exists (
-    select from rotina.recorded where run_id = claimed.id
-) as resumes from claimed;
+select * from claimed;
+
+-- name: stranded_runs
+-- Unfinished runs that code with these `versions` does not go on with.
+select workflow, version, count(*) as runs from rotina.run
+where state in ('queued', 'running', 'waiting') and (
+    not %(versions)s::jsonb ? workflow
+    or version is not null and not %(versions)s::jsonb -> workflow @> to_jsonb(version)
+       and exists (select from rotina.checkpoint where thread_id = run.id::text)
+)
+group by workflow, version order by workflow, version;
 
 -- name: recorded_answer
 -- What an earlier attempt was told at the same place.

@@ -42,11 +42,21 @@ class Workflow:
     build: Callable[[], StateGraph[Any, Any, Any, Any]]
     queue: Queue = "io"
     description: str = ""
+    version: int = 1
+    """Raise it when runs that are under way could not go on with the new graph: nodes renamed or
+    removed, state that means something else. Their old code goes on with them."""
+    resumes: frozenset[int] = frozenset()
+    """Older versions whose runs this graph can go on with."""
 
     @cached_property
     def graph(self) -> CompiledStateGraph[Any, Any, Any, Any]:
         """The compiled graph, without a checkpointer."""
         return self.build().compile(name=self.name)
+
+    @property
+    def versions(self) -> list[int]:
+        """The versions whose runs this code drives, its own first."""
+        return [self.version, *sorted(self.resumes - {self.version})]
 
     @property
     def file_field(self) -> str | None:
@@ -94,6 +104,11 @@ class Registry(Mapping[str, Workflow]):
                     if isinstance(value, Workflow):
                         found[id(value)] = value
         return cls(found.values())
+
+    @property
+    def versions(self) -> dict[str, list[int]]:
+        """Which runs this project's code drives: the versions of each workflow."""
+        return {name: workflow.versions for name, workflow in self._workflows.items()}
 
     def __getitem__(self, name: str) -> Workflow:
         """The workflow of that name, or `UnknownWorkflowError` naming those that exist."""

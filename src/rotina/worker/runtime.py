@@ -27,6 +27,7 @@ from rotina.runs import (
     Outcome,
     Registry,
     WorkerLease,
+    stranded_runs,
     sweep,
 )
 from rotina.settings import Settings
@@ -157,6 +158,8 @@ class Runtime:
             lease = await stack.enter_async_context(
                 WorkerLease(pool, settings.lease_seconds).held()
             )
+            for left in await stranded_runs(pool, registry.versions):
+                logger.warning("%s", left)
             driver = Driver(
                 pool, registry, lease, self._context(pool, gateway), redact=settings.redact
             )
