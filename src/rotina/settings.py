@@ -160,6 +160,8 @@ class Settings(BaseSettings):
     """A worker silent for this long has lost its runs."""
     max_attempts: int = Field(default=5, ge=1)
     """Attempts before a run that keeps failing or killing its worker ends failed."""
+    record_days: int = Field(default=30, ge=0)
+    """How long what models and steps answered a run is kept; 0: until the run has ended."""
     max_file_bytes: int = Field(default=50_000_000, ge=1)
     max_pages: int = Field(default=200, ge=1)
     parse_seconds: float = Field(default=60.0, gt=0)

@@ -24,6 +24,7 @@ from rotina.runs import (
     RunStore,
     WorkerLease,
     Workflow,
+    purge,
     step,
     sweep,
 )
@@ -219,3 +220,18 @@ async def test_outside_a_run_a_step_is_its_function() -> None:
     assert await look_up("rice") == Price(word="rice", cents=4)
     assert await look_up("rice") == Price(word="rice", cents=4)
     assert LOOKED_UP == ["rice", "rice"]
+
+
+async def test_old_answers_of_ended_runs_are_deleted(stage: Stage) -> None:
+    async with WorkerLease(stage.pool, 30).held() as lease:
+        ended, other = await stage.accept(), await stage.accept()
+        assert await stage.driver(lease).drive(ended) == "succeeded"
+        stage.stumbles = [ModelServerError("down")]
+        assert await stage.driver(lease).drive(other) == "retrying"
+    assert await purge(stage.pool, record_days=1) == 0
+    async with stage.pool.connection() as connection:
+        await connection.execute("update rotina.recorded set at = at - interval '2 days'")
+    assert await purge(stage.pool, record_days=1) == 7, "six calls and a step"
+    async with stage.pool.connection() as connection:
+        cursor = await connection.execute("select distinct run_id from rotina.recorded")
+        assert [row["run_id"] for row in await cursor.fetchall()] == [other], "it is under way"

@@ -9,6 +9,7 @@ from rotina.runs.journal import Journal
 from rotina.runs.lease import Fence, WorkerLease
 from rotina.runs.recording import Recording, step
 from rotina.runs.requests import http_request
+from rotina.runs.retention import purge
 from rotina.runs.review import Review, ReviewStore, review
 from rotina.runs.run import TERMINAL, ModelCallRow, Run, RunEvent, RunState, RunSummary
 from rotina.runs.store import Accepted, RunStore, Upload
@@ -65,6 +66,7 @@ __all__ = [
     "http_request",
     "is_conversational",
     "open_conversation",
+    "purge",
     "review",
     "sleep",
     "sleep_until",

@@ -128,6 +128,15 @@ select answer from rotina.recorded
 where run_id = %(run_id)s and task = %(task)s and kind = %(kind)s and digest = %(digest)s
   and nth = %(nth)s;
 
+-- name: purge_recorded
+-- What runs that have ended were told, once it is old enough.
+delete from rotina.recorded where ctid = any(array(
+    select old.ctid from rotina.recorded old join rotina.run on run.id = old.run_id
+    where old.at < now() - make_interval(days => %(days)s) and run.finished_at is not null
+    order by old.at limit %(limit)s
+    for update of old skip locked
+));
+
 -- name: hold_lease
 -- The fence: in the transaction of every write of a run. A share lock keeps the sweeper from
 -- taking the run away before that transaction ends; a host that is lost in the middle of it

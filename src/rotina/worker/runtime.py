@@ -27,6 +27,7 @@ from rotina.runs import (
     Outcome,
     Registry,
     WorkerLease,
+    purge,
     stranded_runs,
     sweep,
 )
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SWEEP_SECONDS = 2.0
+PURGE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,8 @@ class Runtime:
             resources = _Resources(pool, driver, door, asyncio.Lock())
             sweeping = asyncio.create_task(self._keep_sweeping(resources), name="rotina-sweep")
             stack.push_async_callback(_cancel, sweeping)
+            purging = asyncio.create_task(self._keep_purging(pool), name="rotina-purge")
+            stack.push_async_callback(_cancel, purging)
             watching = asyncio.create_task(driver.watch(), name="rotina-watch")
             stack.push_async_callback(_cancel, watching)
             self._stack = stack.pop_all()
@@ -192,6 +196,16 @@ class Runtime:
                 await self._sweep(resources)
             except Exception:  # the next round may find the database back
                 logger.exception("sweep failed")
+
+    async def _keep_purging(self, pool: Pool) -> None:
+        while True:
+            try:
+                deleted = await purge(pool, record_days=self._settings.record_days)
+                if deleted:
+                    logger.info("%d recorded answers were old enough to go", deleted)
+            except Exception:  # as above
+                logger.exception("purge failed")
+            await asyncio.sleep(PURGE_SECONDS)
 
     async def _sweep(self, resources: _Resources) -> None:
         found = await sweep(resources.pool)
