@@ -120,8 +120,8 @@ class Driver:
                     cursor = await connection.execute(sql, {"worker_id": self.lease.id})
                     for row in await cursor.fetchall():
                         self._stop(row["id"], cancel=row["cancel"])
-            except DATABASE_DOWN:
-                logger.warning("no look at what is to be stopped", exc_info=True)
+            except Exception:  # the next look may find the database back
+                logger.exception("no look at what is to be stopped")
 
     def _stop(self, run_id: UUID, *, cancel: bool) -> None:
         driving = self._active.get(run_id)
@@ -162,6 +162,8 @@ class Driver:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the run must end
             return await self._end_attempt(run, journal, error, node.failed or node.name)
+        finally:
+            journal.close()
         return "succeeded"
 
     async def _stream(

@@ -179,6 +179,11 @@ class Journal:
         await connection.execute(self._sql["take_signal"], event)
         return [_line("expecting", {"name": wait.name, "key": wait.key, **due})]
 
+    def close(self) -> None:
+        """Nothing more is written by itself; what is pending then is not kept."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+
     async def _settle(self) -> None:
         """Keep what is pending if that can still be done: an attempt that ends has to end."""
         try:
@@ -192,8 +197,7 @@ class Journal:
     async def _ending(self) -> AsyncIterator[_Pending]:
         async with self._lock:
             taken, self._pending = self._pending, _Pending()
-            if self._flushing is not None:
-                self._flushing.cancel()
+            self.close()
             yield taken
 
     async def _end(self, name: str, lines: Sequence[Row], **values: Any) -> None:
