@@ -23,6 +23,7 @@ Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 
 PREPARE_AFTER = 2
 """Executions of a statement on a connection until it is prepared there."""
+RECONNECT_SECONDS = 2.0
 CHECK_SECONDS = 1.0
 """A silent connection that answered this recently is lent out again without being asked."""
 _answered: WeakKeyDictionary[AsyncConnection[DictRow], float] = WeakKeyDictionary()
@@ -65,6 +66,8 @@ async def open_pool(url: str, *, size: int = 10, timeout: float = 15.0) -> Async
             "PostgreSQL does not answer at DATABASE_URL "
             f"({_place(url)}): is it running, and are user and password right? Try `rotina doctor`."
         ) from None
+    # From here on a server that comes back is found at once, not after a delay that has doubled.
+    pool.reconnect_timeout = RECONNECT_SECONDS
     try:
         yield pool
     finally:

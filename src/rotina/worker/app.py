@@ -52,6 +52,8 @@ def create_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
+        # A broker without memory for one more note must not end the worker.
+        broker_channel_error_retry=True,
         broker_transport_options={"visibility_timeout": 60, "socket_keepalive": True},
         timezone="UTC",
         beat_schedule={
