@@ -323,6 +323,17 @@ async def test_a_timer_wakes_its_run_without_repeating_the_wait(stage: Stage) ->
     assert (kinds.count("sleeping"), kinds.count("woken")) == (1, 1)
 
 
+async def test_a_timer_runs_on_while_its_run_is_paused(stage: Stage) -> None:
+    run_id = await stage.accept(lambda: sleep(timedelta(0)))
+    assert await stage.driver.drive(run_id) == "waiting"
+    await stage.control.pause(run_id, by="ana")
+    assert await stage.drive_later() == set()
+    assert await stage.state(run_id) == "queued"
+    assert await stage.driver.drive(run_id) == "nothing"
+    await stage.control.resume(run_id, by="ana")
+    assert await stage.driver.drive(run_id) == "succeeded"
+
+
 async def test_two_waits_of_one_node_come_one_after_the_other(stage: Stage) -> None:
     def act() -> str:
         sleep_until(datetime.now(UTC) - timedelta(seconds=1))

@@ -39,10 +39,8 @@ class HeldEffect(BaseModel):
 class Effects:
     """The effects of one run."""
 
-    def __init__(self, fence: Fence, *, assignee: str | None = None) -> None:
-        """`assignee` is who decides about held effects."""
+    def __init__(self, fence: Fence) -> None:
         self._fence = fence
-        self._assignee = assignee
         self._sql = load_queries("rotina.runs")
 
     async def transact(self, name: str, change: Transaction) -> Receipt:
@@ -140,7 +138,6 @@ class Effects:
             f"Did {name!r} happen? Nobody knows: {why}. Ask its receiver for the key below.",
             HeldEffect,
             data={"effect": name, "key": str(self.key(name)), "run": str(self._fence.run_id)},
-            assignee=self._assignee,
         )
 
     async def _known(self, name: str) -> dict[str, Any] | None:
