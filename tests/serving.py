@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import aiohttp
+import psycopg
 from fastapi import FastAPI
 
 from rotina.database import Pool
@@ -102,12 +103,31 @@ class Served:
             return Answer(response.status, found, body)
 
     async def drive(self, run_id: str | UUID) -> str:
-        """What a worker does with a hint."""
+        """What a worker does with hints, until this run's turn came; its state then."""
         runtime = Runtime(self.settings, lambda hint: None)
-        try:
-            return await asyncio.to_thread(runtime.drive, UUID(str(run_id)))
-        finally:
-            await asyncio.to_thread(runtime.close)
+        url = self.settings.require_database_url()
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+
+            async def state_and_queued() -> tuple[str, int]:
+                cursor = await connection.execute(
+                    "select (select state from rotina.run where id = %s), "
+                    "(select count(*)::int from rotina.run where state = 'queued')",
+                    [str(run_id)],
+                )
+                await connection.commit()
+                state, queued = await cursor.fetchone() or ("", 0)
+                return state, queued
+
+            try:
+                _, queued = await state_and_queued()
+                for _ in range(queued):
+                    await asyncio.to_thread(runtime.serve, "io")
+                    state, _ = await state_and_queued()
+                    if state != "queued":
+                        return state
+            finally:
+                await asyncio.to_thread(runtime.close)
+        return "nothing"
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PositiveInt,
     SecretStr,
     ValidationError,
     model_validator,
@@ -160,6 +161,8 @@ class Settings(BaseSettings):
     """A worker silent for this long has lost its runs."""
     max_attempts: int = Field(default=5, ge=1)
     """Attempts before a run that keeps failing or killing its worker ends failed."""
+    max_running: dict[str, PositiveInt] = Field(default_factory=dict)
+    """Runs that a tenant may have under way at once; `"*"` is every tenant that is not named."""
     record_days: int = Field(default=30, ge=0)
     """How long what models and steps answered a run is kept; 0: until the run has ended."""
     max_file_bytes: int = Field(default=50_000_000, ge=1)

@@ -33,6 +33,7 @@ class _Order:
     detach: bool
     as_json: bool
     timeout: float | None
+    priority: int | None
 
 
 @click.command()
@@ -43,6 +44,9 @@ class _Order:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, in input order.")
 @click.option("--detach", is_flag=True, help="Print the run's id and do not wait.")
 @click.option("--timeout", type=float, help="Seconds to wait for each run.")
+@click.option(
+    "--priority", type=int, help="-100 to 100, higher goes first; default: the workflow's."
+)
 def run(
     workflow: str,
     files: tuple[Path, ...],
@@ -51,6 +55,7 @@ def run(
     as_json: bool,
     detach: bool,
     timeout: float | None,
+    priority: int | None,
 ) -> None:
     """Run WORKFLOW once for each of FILES (or once for --input) and wait for the results.
 
@@ -58,7 +63,7 @@ def run(
     """
     if key is not None and len(files) > 1:
         raise click.UsageError("--key names one run: give one file with it")
-    order = _Order(workflow, json_object(value, "--input"), key, detach, as_json, timeout)
+    order = _Order(workflow, json_object(value, "--input"), key, detach, as_json, timeout, priority)
     if not asyncio.run(_run_all(order, files)):
         sys.exit(1)
 
@@ -130,7 +135,9 @@ async def _run_one(
         upload = None if path is None else _upload(path)
         if upload is not None and client.registry[order.workflow].file_field is None:
             raise InvalidInputError(f"{order.workflow!r} takes no file: use --input")
-        accepted = await client.start(order.workflow, order.value, key=order.key, upload=upload)
+        accepted = await client.start(
+            order.workflow, order.value, key=order.key, upload=upload, priority=order.priority
+        )
     if order.detach:
         return await client.store.get(accepted.id)
     return await client.wait(accepted.id, timeout=order.timeout, or_review=True)

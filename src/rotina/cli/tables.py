@@ -28,7 +28,8 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
     for run in runs:
         accepted = run.created_at.strftime("%Y-%m-%d %H:%M:%S")
         error = (run.error or {}).get("type", "") if run.state == "failed" else ""
-        row = (str(run.id), run.workflow, run.state, str(run.attempts), accepted)
+        state = f"{run.state} (limit)" if run.state == "queued" and run.parked else run.state
+        row = (str(run.id), run.workflow, state, str(run.attempts), accepted)
         table.add_row(*row, _seconds(run.seconds), error)
     console.print(table)
 

@@ -13,7 +13,13 @@ class Access(Protocol):
     """One way to reach the runs of a tenant; `InProcess` and `OverHttp` are the two."""
 
     async def start(
-        self, workflow: str, value: Mapping[str, Any], *, key: str | None, upload: Upload | None
+        self,
+        workflow: str,
+        value: Mapping[str, Any],
+        *,
+        key: str | None,
+        upload: Upload | None,
+        priority: int | None,
     ) -> Accepted:
         """Accept a run."""
         ...

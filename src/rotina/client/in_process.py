@@ -26,10 +26,16 @@ class InProcess:
         self._client = client
 
     async def start(
-        self, workflow: str, value: Mapping[str, Any], *, key: str | None, upload: Upload | None
+        self,
+        workflow: str,
+        value: Mapping[str, Any],
+        *,
+        key: str | None,
+        upload: Upload | None,
+        priority: int | None,
     ) -> Accepted:
         """As `Client.start`."""
-        return await self._client.start(workflow, value, key=key, upload=upload)
+        return await self._client.start(workflow, value, key=key, upload=upload, priority=priority)
 
     async def get(self, run_id: UUID) -> Run:
         """As `RunStore.get`."""

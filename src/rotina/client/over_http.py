@@ -45,13 +45,20 @@ class OverHttp:
             await self._session.close()
 
     async def start(
-        self, workflow: str, value: Mapping[str, Any], *, key: str | None, upload: Upload | None
+        self,
+        workflow: str,
+        value: Mapping[str, Any],
+        *,
+        key: str | None,
+        upload: Upload | None,
+        priority: int | None,
     ) -> Accepted:
         """`POST /v1/runs`."""
+        given = _given({"workflow": workflow, "priority": priority})
         if upload is None:
-            body: dict[str, Any] = {"json": {"workflow": workflow, "input": dict(value)}}
+            body: dict[str, Any] = {"json": {**given, "input": dict(value)}}
         else:
-            body = {"data": _form(workflow, value, upload)}
+            body = {"data": _form(given, value, upload)}
         return await self._accepted("/v1/runs", key, body)
 
     async def get(self, run_id: UUID) -> Run:
@@ -137,9 +144,10 @@ def _given(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def _form(workflow: str, value: Mapping[str, Any], upload: Upload) -> aiohttp.FormData:
+def _form(given: Mapping[str, Any], value: Mapping[str, Any], upload: Upload) -> aiohttp.FormData:
     form = aiohttp.FormData()
-    form.add_field("workflow", workflow)
+    for name, field in given.items():
+        form.add_field(name, str(field))
     form.add_field("input", json.dumps(dict(value)))
     form.add_field(
         "file", upload.content, filename=upload.name, content_type=upload.media_type or _BYTES

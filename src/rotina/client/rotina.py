@@ -96,18 +96,22 @@ class Rotina:
         *,
         key: str | None = None,
         file: Path | Upload | None = None,
+        priority: int | None = None,
     ) -> Accepted:
         """Accept a run; once this returns it is not lost.
 
         `key` names the run: the same key and input again is the same run. `file` goes into the
-        workflow's file field. Raises `UnknownWorkflowError`, `InvalidInputError`,
-        `DocumentTooLargeError` or `IdempotencyConflictError`.
+        workflow's file field. `priority` is -100 to 100, higher goes first; default: the
+        workflow's. Raises `UnknownWorkflowError`, `InvalidInputError`, `DocumentTooLargeError` or
+        `IdempotencyConflictError`.
         """
         upload = file
         if isinstance(file, Path):
             upload = Upload(file.name, await asyncio.to_thread(file.read_bytes))
         assert upload is None or isinstance(upload, Upload)
-        return await self._access.start(workflow, value or {}, key=key, upload=upload)
+        return await self._access.start(
+            workflow, value or {}, key=key, upload=upload, priority=priority
+        )
 
     async def get(self, run_id: UUID) -> Run:
         """One run, or `RunNotFoundError`."""

@@ -63,9 +63,10 @@ class RotinaSync:
         *,
         key: str | None = None,
         file: Path | Upload | None = None,
+        priority: int | None = None,
     ) -> Accepted:
         """As `Rotina.start`."""
-        return self._run(self._rotina.start(workflow, value, key=key, file=file))
+        return self._run(self._rotina.start(workflow, value, key=key, file=file, priority=priority))
 
     def get(self, run_id: UUID) -> Run:
         """As `Rotina.get`."""

@@ -4,9 +4,10 @@ from rotina.runs.checkpointer import PostgresCheckpointer
 from rotina.runs.control import Control
 from rotina.runs.driver import Attempt, Driver, Outcome
 from rotina.runs.effects import Effects, HeldEffect
+from rotina.runs.flow import FlowControl
 from rotina.runs.following import follow, wait_for_end
 from rotina.runs.journal import Journal
-from rotina.runs.lease import Fence, WorkerLease
+from rotina.runs.lease import Claim, Fence, WorkerLease
 from rotina.runs.recording import Recording, step
 from rotina.runs.requests import http_request
 from rotina.runs.retention import purge
@@ -31,12 +32,14 @@ __all__ = [
     "TERMINAL",
     "Accepted",
     "Attempt",
+    "Claim",
     "Control",
     "Conversation",
     "Driver",
     "Effects",
     "Fence",
     "FileReference",
+    "FlowControl",
     "HeldEffect",
     "Hint",
     "Journal",

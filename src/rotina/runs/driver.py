@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import traceback
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -28,7 +28,7 @@ from rotina.runs.journal import Journal
 from rotina.runs.lease import Claim, WorkerLease
 from rotina.runs.recording import Recording
 from rotina.runs.run import Run
-from rotina.runs.workflow import Registry, Workflow
+from rotina.runs.workflow import Queue, Registry, Workflow
 
 logger = logging.getLogger(__name__)
 
@@ -79,26 +79,48 @@ class Driver:
     """Builds the runtime context that the graph's nodes get."""
     redact: Callable[[str], str] = str
     """Takes secrets out of an error's text before it is stored."""
+    ceilings: Mapping[str, int] = field(default_factory=dict)
+    """How many runs a tenant, or with `*` each other one, may have under way."""
     _active: dict[UUID, "_Driving"] = field(default_factory=dict)
     _draining: bool = False
 
+    async def serve(self, queue: Queue) -> None:
+        """Drive the next run of a queue, as a hint asks for.
+
+        The end of a run with limits may make room for one whose hint has been and gone, so the
+        next one follows at once.
+        """
+        while not self._draining:
+            outcome, limited = await self._drive(queue)
+            if outcome == "nothing" or not limited:
+                return
+
     async def drive(self, run_id: UUID) -> Outcome:
-        """Claim the run and drive it to its end, or to where it has to stop.
+        """Claim a certain run and drive it to its end, or to where it has to stop.
 
         Raises nothing for what happens inside a run. A database that is down when the end is to
-        be written is raised; the lease's next beat then hands the run back to the queue.
+        be written is raised; the lease's beats then hand the run back to the queue.
         """
-        if self._draining:
+        if self._draining or run_id in self._active:
             return "nothing"  # still queued: the sweeper hints again
-        async with self.lease.claimed(run_id, self.registry.versions) as claim:
+        outcome, _ = await self._drive(run_id)
+        return outcome
+
+    async def _drive(self, wanted: UUID | Queue) -> tuple[Outcome, bool]:
+        """What came of it, and whether the run has limits."""
+        versions = self.registry.versions
+        async with self.lease.claimed(wanted, versions, self.ceilings) as claim:
             if claim is None:
-                return "nothing"
+                return "nothing", False
+            run_id = claim.run.id
             driving = self._active[run_id] = _Driving(asyncio.current_task())
+            if self._draining:
+                driving.control.request_drain()
             try:
-                return await self._attempt(claim, driving)
+                return await self._attempt(claim, driving), claim.limited
             except LeaseLostError:
                 logger.warning("run %s was taken over by another worker", run_id)
-                return "lost"
+                return "lost", claim.limited
             finally:
                 del self._active[run_id]
 

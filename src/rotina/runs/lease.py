@@ -24,6 +24,7 @@ from uuid_utils.compat import uuid7
 from rotina.database import Pool, load_queries, open_pool
 from rotina.errors import LeaseLostError
 from rotina.runs.run import Run
+from rotina.runs.workflow import Queue
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class Claim:
     fence: Fence
     resumes: bool
     """Whether an earlier attempt left checkpoints."""
+    limited: bool
+    """Whether others may wait for the end of this run."""
 
 
 @dataclass
@@ -76,6 +79,8 @@ class WorkerLease:
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     id: UUID = field(default_factory=uuid7)
     _driving: set[UUID] = field(default_factory=set)
+    _idle: set[tuple[UUID, int]] = field(default_factory=set)
+    """Runs and tokens of this worker that it did not drive at the last beat."""
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator["WorkerLease"]:
@@ -98,40 +103,56 @@ class WorkerLease:
 
     @asynccontextmanager
     async def claimed(
-        self, run_id: UUID, versions: Mapping[str, Sequence[int]] | None = None
+        self,
+        wanted: UUID | Queue,
+        versions: Mapping[str, Sequence[int]] | None = None,
+        ceilings: Mapping[str, int] | None = None,
     ) -> AsyncIterator[Claim | None]:
-        """Take the lease on a queued run for the length of the block; None: nothing to do.
+        """Take the lease on the next run of a queue, or a certain one, for the length of the block.
 
-        None means: it is driven already, it ended, it is not due, it never was, or it began with a
-        version of its workflow that is not among `versions` (see `Registry.versions`). The block
-        ends the run or releases it; where it cannot, the next beat hands it back to the queue.
+        None: there is nothing to do. A run that is wanted by its id is driven already, it ended,
+        it is not due, it never was, its limits leave no room, or it began with a version of its
+        workflow that is not among `versions` (see `Registry.versions`). `ceilings` maps tenants,
+        or `*` for all others, to how many runs they may have under way. The block ends the run or
+        releases it; where it cannot, the next beats hand it back to the queue.
         """
-        if run_id in self._driving:
+        claim = await self._claim(wanted, versions, ceilings or {})
+        if claim is None:
             yield None
             return
-        # Before the claim: its answer may be lost on the way, and the beat must find it.
-        self._driving.add(run_id)
+        self._driving.add(claim.run.id)
         try:
-            yield await self._claim(run_id, versions)
+            yield claim
         finally:
-            self._driving.discard(run_id)
+            self._driving.discard(claim.run.id)
 
     async def _claim(
-        self, run_id: UUID, versions: Mapping[str, Sequence[int]] | None
+        self,
+        wanted: UUID | Queue,
+        versions: Mapping[str, Sequence[int]] | None,
+        ceilings: Mapping[str, int],
     ) -> Claim | None:
+        certain = isinstance(wanted, UUID)
         values = {
-            "id": run_id,
+            "queue": None if certain else wanted,
+            "run_id": wanted if certain else None,
             "worker_id": self.id,
             "worker": self.name,
             "versions": None if versions is None else Jsonb(dict(versions)),
+            "ceilings": Jsonb(dict(ceilings)),
         }
         async with self.pool.connection() as connection:
             cursor = await connection.execute(load_queries("rotina.runs")["claim_run"], values)
             row = await cursor.fetchone()
         if row is None:
             return None
-        fence = Fence(self.pool, run_id, row["lease_token"], row["tenant"])
-        return Claim(Run.model_validate(row), fence, resumes=row["resumes"])
+        tenant = row["tenant"]
+        return Claim(
+            run=Run.model_validate(row),
+            fence=Fence(self.pool, row["id"], row["lease_token"], tenant),
+            resumes=row["resumes"],
+            limited=row["limit_key"] is not None or tenant in ceilings or "*" in ceilings,
+        )
 
     async def _keep_beating(self, own: Pool) -> None:
         while True:
@@ -147,16 +168,21 @@ class WorkerLease:
         await self._execute(own, "beat_worker")
 
     async def _requeue_orphans(self, own: Pool) -> None:
+        """Hand back what this worker owns and does not drive, seen at two beats.
+
+        At the first one the answer to its claim may still be on the way.
+        """
         sql = load_queries("rotina.runs")
         async with own.connection() as connection:
             rows = await (await connection.execute(sql["own_running"], {"id": self.id})).fetchall()
-            # Looked at after the answer: a claim made meanwhile is in the set already.
-            orphans = [row for row in rows if row["id"] not in self._driving]
+            idle = {
+                (row["id"], row["lease_token"]) for row in rows if row["id"] not in self._driving
+            }
+            orphans = sorted(idle & self._idle)
+            self._idle = idle
             if orphans:
-                values = {
-                    "ids": [row["id"] for row in orphans],
-                    "tokens": [row["lease_token"] for row in orphans],
-                }
+                ids, tokens = zip(*orphans, strict=True)
+                values = {"ids": list(ids), "tokens": list(tokens)}
                 await connection.execute(sql["requeue_orphans"], values)
 
     async def _execute(self, own: Pool, name: str) -> None:

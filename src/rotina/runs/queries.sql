@@ -9,20 +9,61 @@ on conflict do nothing;
 select content from rotina.file where tenant = %(tenant)s and sha256 = %(sha256)s;
 
 -- name: insert_run
--- Accepting a run. The acceptor sends the hint right after the commit, hence hinted_at.
+-- Accepting a run. The acceptor sends the hint right after the commit, hence hinted_at. One whose
+-- key has others waiting for room waits behind them.
 insert into rotina.run (
-    id, tenant, workflow, queue, input, input_hash, idempotency_key, max_attempts, hinted_at
+    id, tenant, workflow, queue, input, input_hash, idempotency_key, max_attempts, priority,
+    limit_key, max_running, max_starts, period, available_at, hinted_at, parked
 ) values (
     %(id)s, %(tenant)s, %(workflow)s, %(queue)s, %(input)s, %(input_hash)s, %(idempotency_key)s,
-    %(max_attempts)s, now()
+    %(max_attempts)s, %(priority)s, %(limit_key)s, %(max_running)s, %(max_starts)s, %(period)s,
+    now() + coalesce(%(debounce)s::interval, interval '0'),
+    case when %(debounce)s::interval is null then now() end,
+    %(limit_key)s::text is not null and %(debounce)s::interval is null and exists (
+        select from rotina.run waiting
+        where waiting.tenant = %(tenant)s and waiting.limit_key = %(limit_key)s
+          and waiting.state = 'queued' and (
+              waiting.parked
+              or waiting.max_starts is not null and waiting.started_at is null
+                 and waiting.available_at > now()
+          )
+    )
 )
 on conflict (tenant, workflow, idempotency_key) do nothing
 returning id;
 
+-- name: lock_limit
+-- Whoever accepts runs of a key, claims or ends them looks after the other.
+select rotina.lock_limit(%(tenant)s, %(limit_key)s);
+
+-- name: debounce_run
+-- A start soon after another one of its key takes its place, and puts it off.
+update rotina.run
+set input = %(input)s, input_hash = %(input_hash)s, priority = greatest(priority, %(priority)s),
+    available_at = least(now() + %(debounce)s, created_at + %(at_most)s::interval)
+where id = (
+    select id from rotina.run
+    where tenant = %(tenant)s and workflow = %(workflow)s and limit_key = %(limit_key)s
+      and state = 'queued' and started_at is null and paused_at is null and available_at > now()
+    order by id desc limit 1
+    for update
+)
+returning id;
+
+-- name: insert_debounced
+-- The key of a start that became part of another run names that run.
+insert into rotina.debounced (tenant, workflow, idempotency_key, run_id, input_hash)
+values (%(tenant)s, %(workflow)s, %(idempotency_key)s, %(run_id)s, %(input_hash)s)
+on conflict do nothing;
+
 -- name: find_by_key
--- The run that already holds an idempotency key.
+-- The run that an idempotency key names already.
 select id, input_hash from rotina.run
-where tenant = %(tenant)s and workflow = %(workflow)s and idempotency_key = %(idempotency_key)s;
+where tenant = %(tenant)s and workflow = %(workflow)s and idempotency_key = %(idempotency_key)s
+union all
+select run_id, input_hash from rotina.debounced
+where tenant = %(tenant)s and workflow = %(workflow)s and idempotency_key = %(idempotency_key)s
+limit 1;
 
 -- name: get_run
 -- One run, of this tenant only.
@@ -30,8 +71,8 @@ select * from rotina.run where tenant = %(tenant)s and id = %(id)s;
 
 -- name: list_runs
 -- Newest first, without the large columns; ids are UUIDv7, in the order of acceptance.
-select id, tenant, workflow, queue, state, idempotency_key, error, attempts, max_attempts,
-       created_at, started_at, finished_at
+select id, tenant, workflow, queue, state, idempotency_key, priority, parked, error, attempts,
+       max_attempts, created_at, started_at, finished_at
 from rotina.run
 where tenant = %(tenant)s
   and (%(workflow)s::text is null or workflow = %(workflow)s)
@@ -78,39 +119,11 @@ delete from rotina.worker where expires_at < now() - interval '1 hour';
 select id, name, started_at, expires_at from rotina.worker where expires_at > now();
 
 -- name: claim_run
--- Take the lease: only a queued run that is due, so a second hint finds nothing to do, and only one
--- whose checkpoints this worker's code goes on with. `versions` maps each workflow it has to the
--- versions it takes, its own first; null takes any. `resumes`: an earlier attempt left something.
-with due as materialized (
-    select id, exists (
-        select from rotina.checkpoint where thread_id = run.id::text
-    ) as stands, exists (
-        select from rotina.recorded where run_id = run.id
-    ) as told
-    from rotina.run
-    where id = %(id)s and state = 'queued' and available_at <= now() and paused_at is null
-      and exists (select from rotina.worker where id = %(worker_id)s and expires_at > now())
-), claimed as (
-    update rotina.run
-    set state = 'running', attempts = attempts + 1, worker_id = %(worker_id)s,
-        lease_token = nextval('rotina.lease_token'), started_at = coalesce(started_at, now()),
-        version = case when due.stands then version
-            else (%(versions)s::jsonb -> workflow ->> 0)::integer end
-    from due
-    where run.id = due.id and run.state = 'queued' and (
-        %(versions)s::jsonb is null
-        or %(versions)s::jsonb ? workflow and (
-            not due.stands or version is null
-            or %(versions)s::jsonb -> workflow @> to_jsonb(version)
-        )
-    )
-    returning run.*, due.stands or due.told as resumes
-), line as (
-    insert into rotina.run_event (run_id, kind, data)
-    select id, 'started', jsonb_build_object('attempt', attempts, 'worker', %(worker)s::text)
-    from claimed
-)
-select * from claimed;
+-- Take the lease on a run, so that a second hint finds nothing to do.
+select (taken.claimed).*, taken.resumes
+from rotina.claim(
+    %(queue)s, %(run_id)s, %(worker_id)s, %(worker)s, %(versions)s, %(ceilings)s
+) as taken;
 
 -- name: stranded_runs
 -- Unfinished runs that code with these `versions` does not go on with.
@@ -492,13 +505,17 @@ select id, case state when 'failed' then 'failed' else 'worker_lost' end,
        jsonb_build_object('attempt', attempts, 'worker', worker_id) from moved
 returning run_id, kind;
 
+-- name: unpark_forgotten
+-- Room that nobody noticed.
+select rotina.unpark_forgotten(%(patience)s, %(limit)s);
+
 -- name: due_hints
 -- Queued runs that nobody was told about, or whose hint the broker seems to have lost. A run
 -- that merely waits in a long queue is hinted less and less often.
 update rotina.run set hinted_at = now(), hints = hints + 1
 where id in (
     select id from rotina.run
-    where state = 'queued' and available_at <= now() and paused_at is null
+    where state = 'queued' and not parked and available_at <= now() and paused_at is null
       and (hinted_at is null
            or hinted_at < now() - make_interval(secs => %(patience)s * 2 ^ least(hints, 8)))
     order by available_at limit %(limit)s

@@ -22,6 +22,9 @@ class RunSummary(BaseModel):
     queue: str
     state: RunState
     idempotency_key: str | None
+    priority: int
+    parked: bool
+    """Whether it waits for others that share its limits; see `FlowControl`."""
     error: dict[str, Any] | None
     """`{"type", "message", "node"?}` of a failed run, or of the last attempt."""
     attempts: int

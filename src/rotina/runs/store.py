@@ -20,7 +20,9 @@ from rotina.errors import (
     InvalidInputError,
     RunNotFoundError,
 )
+from rotina.runs.flow import UNLIMITED, check_priority
 from rotina.runs.run import ModelCallRow, Run, RunEvent, RunState, RunSummary
+from rotina.runs.sweeper import Hint
 from rotina.runs.thread import is_conversational, lock_thread
 from rotina.runs.workflow import FileReference, Workflow
 
@@ -49,7 +51,14 @@ class Accepted:
     id: UUID
     queue: str
     created: bool
-    """False when the idempotency key was known: this is the run it named then."""
+    """False when the run was there already: its idempotency key named it, or debounce did."""
+    due: bool = True
+    """False when debounce puts the run off: the sweeper tells its queue."""
+
+    @property
+    def hint(self) -> Hint | None:
+        """What to tell its queue now, if anything."""
+        return Hint(self.id, self.queue) if self.created and self.due else None
 
 
 class RunStore:
@@ -71,14 +80,18 @@ class RunStore:
         *,
         key: str | None = None,
         upload: Upload | None = None,
+        priority: int | None = None,
     ) -> Accepted:
         """Commit a run, with the file it reads or the message it answers, in one transaction.
 
         A conversational workflow's input is a customer's message: it becomes one of its thread,
         whoever starts the run. The same `key` with the same input returns the run it made before;
-        with another input it is an `IdempotencyConflictError`. Raises `InvalidInputError` or
-        `ThreadNotFoundError` before anything is written.
+        with another input it is an `IdempotencyConflictError`. Of the runs of this tenant that are
+        due, those with the higher `priority` (default: the workflow's) go first. Raises
+        `InvalidInputError` or `ThreadNotFoundError` before anything is written.
         """
+        priority = workflow.priority if priority is None else priority
+        check_priority(priority)
         if upload is not None:
             self._check_size(upload)
         checked = workflow.validate_input(value)
@@ -90,18 +103,18 @@ class RunStore:
             "input": Jsonb(checked),
             "idempotency_key": key,
             "max_attempts": self._max_attempts,
+            "priority": priority,
+            **(UNLIMITED if workflow.flow is None else workflow.flow.row(workflow.name, checked)),
         }
         try:
             row["input_hash"] = digest = _hash(checked)
-            inserted = await self._insert(row, workflow, checked, upload)
+            accepted = await self._insert(row, workflow, checked, upload)
         except (psycopg.DataError, UnicodeEncodeError) as error:
             raise InvalidInputError(
                 f"Input of {workflow.name!r} cannot be stored ({type(error).__name__}): "
                 "take NUL characters, lone surrogates, NaN and Infinity out of it"
             ) from None
-        if inserted:
-            return Accepted(row["id"], workflow.queue, created=True)
-        return await self._known(workflow, key, digest)
+        return accepted or await self._known(workflow, key, digest)
 
     async def get(self, run_id: UUID) -> Run:
         """One run, or `RunNotFoundError`."""
@@ -171,23 +184,49 @@ class RunStore:
         workflow: Workflow,
         checked: Mapping[str, Any],
         upload: Upload | None,
-    ) -> bool:
-        """One transaction; False when the idempotency key is taken."""
+    ) -> Accepted | None:
+        """One transaction; None when the idempotency key is taken."""
         converses = is_conversational(workflow)
         async with tenant_scope(self._pool, self._tenant) as connection:
             if converses:
                 thread_id = UUID(checked["thread"])
                 await lock_thread(connection, workflow, tenant=self._tenant, thread_id=thread_id)
+            if row["limit_key"] is not None:
+                await connection.execute(self._sql["lock_limit"], row)
+            if row["debounce"] is not None:
+                known = await connection.execute(self._sql["find_by_key"], row)
+                if await known.fetchone() is not None:
+                    return None
+                merged = await self._merge(connection, row, upload)
+                if merged is not None:
+                    return merged
             cursor = await connection.execute(self._sql["insert_run"], row)
             if await cursor.fetchone() is None:
-                return False
+                return None
             if upload is not None:
                 await connection.execute(self._sql["put_file"], self._file_row(upload))
             if converses:
                 await self._add_message(connection, row["id"], checked)
             event = {"run_id": row["id"], "kind": "accepted", "data": Jsonb({})}
             await connection.execute(self._sql["insert_event"], event)
-        return True
+        return Accepted(row["id"], workflow.queue, created=True, due=row["debounce"] is None)
+
+    async def _merge(
+        self, connection: AsyncConnection[DictRow], row: Mapping[str, Any], upload: Upload | None
+    ) -> Accepted | None:
+        """Make a start part of the run that debounce puts off, if there is one."""
+        key = row["idempotency_key"]
+        found = await (await connection.execute(self._sql["debounce_run"], row)).fetchone()
+        if found is None:
+            return None
+        if key is not None:
+            debounced = {**row, "run_id": found["id"]}
+            await connection.execute(self._sql["insert_debounced"], debounced)
+        if upload is not None:
+            await connection.execute(self._sql["put_file"], self._file_row(upload))
+        line = {"run_id": found["id"], "kind": "debounced", "data": Jsonb({"key": key})}
+        await connection.execute(self._sql["insert_event"], line)
+        return Accepted(found["id"], row["queue"], created=False, due=False)
 
     async def _add_message(
         self, connection: AsyncConnection[DictRow], run_id: UUID, checked: Mapping[str, Any]

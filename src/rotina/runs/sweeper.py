@@ -13,11 +13,12 @@ HINT_PATIENCE = 20.0
 """Seconds after which a queued run's hint counts as lost and is sent again. A run that merely
 waits in a long queue gets a second hint, which will find nothing to claim."""
 SWEEP_LIMIT = 1000
+UNPARK_LIMIT = 200
 
 
 @dataclass(frozen=True)
 class Hint:
-    """A run to tell a queue about."""
+    """A run to tell a queue about; what the queue is told is that there is one more."""
 
     run_id: UUID
     queue: str
@@ -43,6 +44,9 @@ async def sweep(pool: Pool, *, patience: float = HINT_PATIENCE) -> Sweep:
         await connection.execute(sql["remove_dead_workers"])
         await connection.execute(sql["end_due_waits"])
         await connection.execute(sql["end_due_reviews"])
+        await connection.execute(
+            sql["unpark_forgotten"], {"patience": patience, "limit": UNPARK_LIMIT}
+        )
         due = await connection.execute(
             sql["due_hints"], {"patience": patience, "limit": SWEEP_LIMIT}
         )

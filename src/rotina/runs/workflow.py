@@ -14,6 +14,7 @@ from langgraph.graph.state import CompiledStateGraph, StateGraph
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rotina.errors import InvalidInputError, SettingsError, UnknownWorkflowError
+from rotina.runs.flow import FlowControl, check_priority
 
 Queue = Literal["io", "cpu"]
 
@@ -47,6 +48,21 @@ class Workflow:
     removed, state that means something else. Their old code goes on with them."""
     resumes: frozenset[int] = frozenset()
     """Older versions whose runs this graph can go on with."""
+    flow: FlowControl | None = None
+    """Limits on how many start and are under way; None: as many as there are workers for."""
+    priority: int = 0
+    """Of its runs, where the starter names none: higher goes first within a tenant."""
+
+    def __post_init__(self) -> None:
+        """Refuse limits by a field that the input does not have."""
+        check_priority(self.priority)
+        fields = self.input.model_fields.items()
+        names = {field.serialization_alias or field.alias or name for name, field in fields}
+        if self.flow is not None and self.flow.key is not None and self.flow.key not in names:
+            raise SettingsError(
+                f"The flow control of {self.name!r} goes by {self.flow.key!r}, which its input "
+                f"does not have: name one of {', '.join(sorted(names))}"
+            )
 
     @cached_property
     def graph(self) -> CompiledStateGraph[Any, Any, Any, Any]:

@@ -29,6 +29,8 @@ class RunRequest(BaseModel):
 
     workflow: str = Field(min_length=1)
     input: dict[str, Any] = Field(default_factory=dict)
+    priority: int | None = Field(default=None, ge=-100, le=100)
+    """Higher goes first; default: the workflow's."""
 
 
 class RunList(BaseModel):
@@ -52,6 +54,7 @@ _FORM = {
         "workflow": {"type": "string"},
         "input": {"type": "string", "description": "a JSON object", "default": "{}"},
         "file": {"type": "string", "format": "binary"},
+        "priority": {"type": "integer", "minimum": -100, "maximum": 100},
     },
 }
 _BODY = {
@@ -84,7 +87,9 @@ async def start_run(
     wanted, upload = await _read_request(request)
     if upload is not None and client.registry[wanted.workflow].file_field is None:
         raise InvalidInputError(f"{wanted.workflow!r} takes no file: send its input as JSON")
-    accepted = await client.start(wanted.workflow, wanted.input, key=key, upload=upload)
+    accepted = await client.start(
+        wanted.workflow, wanted.input, key=key, upload=upload, priority=wanted.priority
+    )
     response.status_code = 202 if accepted.created else 200
     response.headers["Location"] = f"/v1/runs/{accepted.id}"
     return await client.store.get(accepted.id)

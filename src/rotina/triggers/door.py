@@ -49,6 +49,8 @@ class StartMessage(BaseModel):
     """Idempotency key; the trigger has a default."""
     tenant: str | None = Field(default=None, min_length=1, max_length=200)
     """Whoever reaches the broker is trusted to name it; default: the deployment's own."""
+    priority: int | None = None
+    """Default: the workflow's."""
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> "StartMessage":
@@ -79,16 +81,22 @@ class Door:
     """Tells a queue about a run that was accepted."""
 
     async def accept(
-        self, workflow: str, value: Mapping[str, Any], *, key: str, tenant: str
+        self,
+        workflow: str,
+        value: Mapping[str, Any],
+        *,
+        key: str,
+        tenant: str,
+        priority: int | None = None,
     ) -> Accepted:
         """Commit a run, without its hint. Errors as in `RunStore.accept`."""
         store = RunStore(self.pool, tenant=tenant, max_attempts=self.max_attempts)
-        return await store.accept(self.registry[workflow], value, key=key)
+        return await store.accept(self.registry[workflow], value, key=key, priority=priority)
 
     async def tell(self, accepted: Accepted) -> None:
         """Send the hint of a run that is new; the sweeper does it for one that is not."""
-        if accepted.created:
-            await self.hint(Hint(accepted.id, accepted.queue))
+        if accepted.hint is not None:
+            await self.hint(accepted.hint)
 
     async def receive(
         self, fields: Mapping[str, Any], *, source: str, reference: str, key: str
@@ -105,6 +113,7 @@ class Door:
                 message.input,
                 key=message.key or key,
                 tenant=message.tenant or self.tenant,
+                priority=message.priority,
             )
         except Exception as error:  # a project's input model may raise anything
             if is_outage(error):

@@ -1,7 +1,8 @@
 """The Celery app of a deployment.
 
-A message of Rotina's own carries a run's id and nothing else: it is a hint to look at PostgreSQL.
-So it may be lost (the sweeper sends another), doubled or late (there is nothing to claim), and
+A message of Rotina's own is a hint to look at PostgreSQL: there may be a run for this queue. Which
+run is next is decided there, so that no tenant waits behind another one's ten thousand messages.
+A hint may be lost (the sweeper sends another), doubled or late (there is nothing to claim), and
 tasks are acknowledged early and never retried by Celery.
 
 `rotina.start` is the exception: any Celery client sends it, and the message is all there is until
@@ -11,13 +12,12 @@ its run is committed. It is acknowledged after that, and its key makes a redeliv
 import logging
 import time
 from typing import Any
-from uuid import UUID
 
 from celery import Celery, Task, bootsteps, signals
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
-from rotina.runs import Hint
+from rotina.runs import Hint, Queue
 from rotina.settings import Settings
 from rotina.worker.broker import check_broker
 from rotina.worker.runtime import Runtime
@@ -79,7 +79,7 @@ def send_hint(app: Celery, hint: Hint) -> bool:
     try:
         app.send_task(
             DRIVE,
-            args=[str(hint.run_id)],
+            args=[hint.queue],
             queue=hint.queue,
             retry=True,
             retry_policy=PUBLISH_RETRIES,
@@ -92,8 +92,8 @@ def send_hint(app: Celery, hint: Hint) -> bool:
 
 def _add_tasks(app: Celery, runtime: Runtime) -> None:
     @app.task(name=DRIVE)  # type: ignore[untyped-decorator]
-    def drive(run_id: str) -> None:
-        runtime.drive(UUID(run_id))
+    def drive(queue: Queue) -> None:
+        runtime.serve(queue)
 
     @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
     def sweep() -> None:

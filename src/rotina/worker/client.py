@@ -83,19 +83,23 @@ class Client:
         *,
         key: str | None = None,
         upload: Upload | None = None,
+        priority: int | None = None,
     ) -> Accepted:
         """Accept a run and tell its queue. It is safe once this returns, broker or not.
 
-        With an `upload`, the workflow's file field is filled in. Raises `UnknownWorkflowError`,
+        With an `upload`, the workflow's file field is filled in. `priority` is -100 to 100, higher
+        goes first; default: the workflow's. Raises `UnknownWorkflowError`,
         `InvalidInputError`, `ThreadNotFoundError`, `DocumentTooLargeError` or
         `IdempotencyConflictError`.
         """
         declared = self.registry[workflow]
         if upload is not None and declared.file_field is not None:
             value = {**value, declared.file_field: upload.reference.model_dump()}
-        accepted = await self.store.accept(declared, value, key=key, upload=upload)
-        if accepted.created:
-            await self.hint(Hint(accepted.id, accepted.queue))
+        accepted = await self.store.accept(
+            declared, value, key=key, upload=upload, priority=priority
+        )
+        if accepted.hint is not None:
+            await self.hint(accepted.hint)
         return accepted
 
     async def open_thread(self, workflow: str, *, customer: str | None = None) -> Thread:

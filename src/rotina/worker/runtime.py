@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from uuid import UUID
 
 from rotina.database import Pool, open_pool
 from rotina.gateway import Gateway, PostgresLedger
@@ -24,7 +23,7 @@ from rotina.runs import (
     Attempt,
     Driver,
     Hint,
-    Outcome,
+    Queue,
     Registry,
     WorkerLease,
     purge,
@@ -67,9 +66,9 @@ class Runtime:
         self._stack = contextlib.AsyncExitStack()
         self._consuming: list[asyncio.Task[None]] = []
 
-    def drive(self, run_id: UUID) -> Outcome:
-        """Drive a run; blocks the calling thread until it ended or stopped."""
-        return self._call(lambda resources: resources.driver.drive(run_id))
+    def serve(self, queue: Queue) -> None:
+        """Drive the next run of a queue; blocks the calling thread until it ended or stopped."""
+        self._call(lambda resources: resources.driver.serve(queue))
 
     def sweep(self) -> None:
         """One sweep of the ledger, with the hints it finds, and the schedules that are due."""
@@ -163,7 +162,12 @@ class Runtime:
             for left in await stranded_runs(pool, registry.versions):
                 logger.warning("%s", left)
             driver = Driver(
-                pool, registry, lease, self._context(pool, gateway), redact=settings.redact
+                pool,
+                registry,
+                lease,
+                self._context(pool, gateway),
+                redact=settings.redact,
+                ceilings=settings.max_running,
             )
             door = Door(pool, registry, settings.tenant, settings.max_attempts, self._hint)
             resources = _Resources(pool, driver, door, asyncio.Lock())
