@@ -202,6 +202,10 @@ class RunFailedError(RunError):
     """Raised to a waiting caller: the run ended failed."""
 
 
+class ChildFailedError(RunError):
+    """A run that another one waits for did not succeed."""
+
+
 class RunStateError(RunError):
     """The run's state does not allow what is asked of it."""
 

@@ -12,6 +12,7 @@ from rotina.knowledge.document import Document
 from rotina.knowledge.loading import Limits, load_in_child
 from rotina.runs import (
     Attempt,
+    Children,
     Conversation,
     Effects,
     FileReference,
@@ -35,6 +36,8 @@ class Context:
     """The tenant's collections; what it embeds is recorded for this run."""
     effects: Effects
     """The only way for a node to change anything outside its state."""
+    children: Children
+    """Starts other runs, and waits for them."""
     recording: Recording
     """What the run was told; the gateway and `@step` use it."""
     read_file: Callable[[FileReference], Awaitable[bytes]]
@@ -84,6 +87,7 @@ def make_context(pool: Pool, gateway: Gateway, limits: Limits, attempt: Attempt)
         gateway=gateway,
         knowledge=KnowledgeBase(pool, own, run.tenant),
         effects=effects,
+        children=Children(attempt.journal.fence, attempt.registry, run, attempt.tell),
         recording=recording,
         read_file=RunStore(pool, tenant=run.tenant).file,
         limits=limits,

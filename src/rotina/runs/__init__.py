@@ -1,6 +1,7 @@
 """Durable runs: accepted in one transaction, driven under a lease, resumed after any crash."""
 
 from rotina.runs.checkpointer import PostgresCheckpointer
+from rotina.runs.children import Child, Children
 from rotina.runs.control import Control
 from rotina.runs.driver import Attempt, Driver, Outcome
 from rotina.runs.effects import Effects, HeldEffect
@@ -32,6 +33,8 @@ __all__ = [
     "TERMINAL",
     "Accepted",
     "Attempt",
+    "Child",
+    "Children",
     "Claim",
     "Control",
     "Conversation",

@@ -31,7 +31,8 @@ class Control:
         """End a run as `cancelled`: at once, or within a second where a worker drives it.
 
         A model call under way is given up; what effects have done stays done. What the run waited
-        for is withdrawn. A run that ends by itself in that second has ended by itself.
+        for is withdrawn, and children it waits for are cancelled with it. A run that ends by
+        itself in that second has ended by itself.
         """
         data = {"by": by, **({"reason": reason} if reason else {})}
         async with tenant_scope(self._pool, self._tenant) as connection:
@@ -56,10 +57,12 @@ class Control:
         """Give a failed or cancelled run another set of attempts, from its last checkpoint.
 
         The node that did not finish asks its models anew: what they said may be why it failed.
+        Children that it waits for and that failed are retried with it.
         """
         async with tenant_scope(self._pool, self._tenant) as connection:
             row = await self._change(connection, "retry_run", run_id)
             await connection.execute(self._sql["forget_unfinished"], {"id": run_id})
+            await connection.execute(self._sql["retry_children"], {"id": run_id})
             await self._note(connection, run_id, "retried", {"by": by})
         return Hint(row["id"], row["queue"])
 

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import traceback
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -28,6 +28,7 @@ from rotina.runs.journal import Journal
 from rotina.runs.lease import Claim, WorkerLease
 from rotina.runs.recording import Recording
 from rotina.runs.run import Run
+from rotina.runs.sweeper import Hint
 from rotina.runs.workflow import Queue, Registry, Workflow
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,10 @@ WATCH_SECONDS = 0.5
 DATABASE_DOWN = (psycopg.OperationalError, PoolTimeout)
 
 
+async def _leave_to_sweeper(hint: Hint) -> None:
+    """Nobody is told: the sweeper will do it."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One attempt at a run: what the context of its nodes is made of."""
@@ -64,6 +69,9 @@ class Attempt:
     """Whether an earlier attempt left something."""
     journal: Journal
     recording: Recording
+    registry: Registry
+    tell: Callable[[Hint], Awaitable[object]]
+    """Tells a queue about a run that this one has started."""
     given: list[UUID] = field(default_factory=list)
     """The reviews and waits whose answers it was told."""
 
@@ -81,6 +89,8 @@ class Driver:
     """Takes secrets out of an error's text before it is stored."""
     ceilings: Mapping[str, int] = field(default_factory=dict)
     """How many runs a tenant, or with `*` each other one, may have under way."""
+    tell: Callable[[Hint], Awaitable[object]] = _leave_to_sweeper
+    """Tells a queue about a run."""
     _active: dict[UUID, "_Driving"] = field(default_factory=dict)
     _draining: bool = False
 
@@ -158,7 +168,7 @@ class Driver:
     async def _attempt(self, claim: Claim, driving: "_Driving") -> Outcome:
         node, journal, run = _Node(), Journal(claim.fence), claim.run
         recording = Recording(journal, resumes=claim.resumes)
-        attempt = Attempt(run, claim.resumes, journal, recording)
+        attempt = Attempt(run, claim.resumes, journal, recording, self.registry, self.tell)
         try:
             workflow = self.registry[run.workflow]
             state = await self._stream(workflow, attempt, driving.control, node)

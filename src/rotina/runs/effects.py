@@ -83,7 +83,7 @@ class Effects:
         is repeatable or can be looked up. Call it in a node before what must not happen twice: a
         held effect suspends the run. Raises `LeaseLostError` when another worker owns the run.
         """
-        known = await self._known(name)
+        known = await self.known(name)
         for _ in range(known["holds"] if known else 0):
             self._hold(name, None)  # answered before: LangGraph gives the same answers again
         if known is not None and known["state"] == "done":
@@ -140,7 +140,8 @@ class Effects:
             data={"effect": name, "key": str(self.key(name)), "run": str(self._fence.run_id)},
         )
 
-    async def _known(self, name: str) -> dict[str, Any] | None:
+    async def known(self, name: str) -> dict[str, Any] | None:
+        """`state`, `receipt` and `holds` of an effect of this run; None: nobody intended it."""
         async with self._fence.pool.connection() as connection:
             cursor = await connection.execute(self._sql["get_effect"], self._key(name))
             return await cursor.fetchone()

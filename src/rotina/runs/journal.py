@@ -174,6 +174,9 @@ class Journal:
             return [_line("review", review)]
         if wait.kind == "timer":
             return [_line("sleeping", due)]
+        if wait.kind == "children":
+            await connection.execute(self._sql["end_children_wait"], {"id": asked["id"]})
+            return [_line("children", {"name": wait.name})]
         event = {**row, "tenant": self.fence.tenant}
         await connection.execute(self._sql["lock_event"], event)
         await connection.execute(self._sql["take_signal"], event)

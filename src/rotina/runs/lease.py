@@ -67,7 +67,7 @@ class Claim:
     resumes: bool
     """Whether an earlier attempt left checkpoints."""
     limited: bool
-    """Whether others may wait for the end of this run."""
+    """Whether others may wait for the end of this run: those of its limits, or its parent."""
 
 
 @dataclass
@@ -151,7 +151,9 @@ class WorkerLease:
             run=Run.model_validate(row),
             fence=Fence(self.pool, row["id"], row["lease_token"], tenant),
             resumes=row["resumes"],
-            limited=row["limit_key"] is not None or tenant in ceilings or "*" in ceilings,
+            limited=bool({tenant, "*"} & set(ceilings))
+            or row["limit_key"] is not None
+            or row["child_group"] is not None,
         )
 
     async def _keep_beating(self, own: Pool) -> None:

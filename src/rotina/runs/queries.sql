@@ -56,6 +56,60 @@ insert into rotina.debounced (tenant, workflow, idempotency_key, run_id, input_h
 values (%(tenant)s, %(workflow)s, %(idempotency_key)s, %(run_id)s, %(input_hash)s)
 on conflict do nothing;
 
+-- name: insert_children
+-- Runs that a run starts, accepted with the effect that says so.
+with started as (
+    insert into rotina.run (
+        id, tenant, workflow, queue, input, input_hash, max_attempts, priority, limit_key,
+        max_running, max_starts, period, parent_id, child_group, child_index, hinted_at, parked
+    )
+    select id, %(tenant)s, %(workflow)s, %(queue)s, input, input_hash, %(max_attempts)s,
+           %(priority)s, limit_key, %(max_running)s, %(max_starts)s, %(period)s, %(parent_id)s,
+           %(group)s, index, case when hinted or parked then now() end, parked
+    from jsonb_to_recordset(%(rows)s) as each (
+        id uuid, input jsonb, input_hash text, index integer, limit_key text, hinted boolean,
+        parked boolean
+    )
+    returning id
+)
+insert into rotina.run_event (run_id, kind, data)
+select id, 'accepted', jsonb_build_object('parent', %(parent_id)s::uuid) from started;
+
+-- name: group_under_way
+-- Whether a group has to be waited for.
+select exists (
+    select from rotina.run
+    where parent_id = %(run_id)s and child_group = %(group)s and finished_at is null
+) as under_way;
+
+-- name: list_children
+-- What became of a group, in the order of its inputs.
+select id, child_index as index, state, result, error from rotina.run
+where parent_id = %(run_id)s and child_group = %(group)s order by child_index;
+
+-- name: retry_children
+-- With a run that is retried, what failed of the groups it waits for.
+with retried as (
+    update rotina.run
+    set state = 'queued', attempts = 0, error = null, finished_at = null, available_at = now(),
+        cancel_requested_at = null, paused_at = null, hinted_at = null, hints = 0
+    where parent_id = %(id)s and child_group is not null and state in ('failed', 'cancelled')
+    returning id
+), line as (
+    insert into rotina.run_event (run_id, kind, data)
+    select id, 'retried', jsonb_build_object('by', 'parent') from retried
+)
+select rotina.forget_unfinished(id) from retried;
+
+-- name: end_children_wait
+-- The group may have ended before anybody waited for it.
+update rotina.wait set state = 'ended', ended_at = now()
+where id = %(id)s and rotina.group_ended(run_id, name);
+
+-- name: count_wait
+-- How often a node has waited for a group: LangGraph tells it the answers again in that order.
+update rotina.effect set holds = holds + 1 where run_id = %(run_id)s and name = %(name)s;
+
 -- name: find_by_key
 -- The run that an idempotency key names already.
 select id, input_hash from rotina.run

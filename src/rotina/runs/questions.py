@@ -40,10 +40,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Wait:
-    """A moment or an event that a node waits for."""
+    """A moment, an event or a group of runs that a node waits for."""
 
     interrupt_id: str
-    kind: Literal["timer", "event"]
+    kind: Literal["timer", "event", "children"]
     name: str | None = None
     key: str | None = None
     seconds: float | None = None

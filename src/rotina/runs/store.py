@@ -20,13 +20,14 @@ from rotina.errors import (
     InvalidInputError,
     RunNotFoundError,
 )
-from rotina.runs.flow import UNLIMITED, check_priority
+from rotina.runs.flow import check_priority
 from rotina.runs.run import ModelCallRow, Run, RunEvent, RunState, RunSummary
 from rotina.runs.sweeper import Hint
 from rotina.runs.thread import is_conversational, lock_thread
-from rotina.runs.workflow import FileReference, Workflow
+from rotina.runs.workflow import FileReference, Workflow, limits
 
 MAX_LIST = 1000
+NOT_STORABLE = (psycopg.DataError, UnicodeEncodeError)
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,13 @@ class RunStore:
             "idempotency_key": key,
             "max_attempts": self._max_attempts,
             "priority": priority,
-            **(UNLIMITED if workflow.flow is None else workflow.flow.row(workflow.name, checked)),
+            **limits(workflow, checked),
         }
         try:
-            row["input_hash"] = digest = _hash(checked)
+            row["input_hash"] = digest = input_hash(checked)
             accepted = await self._insert(row, workflow, checked, upload)
-        except (psycopg.DataError, UnicodeEncodeError) as error:
-            raise InvalidInputError(
-                f"Input of {workflow.name!r} cannot be stored ({type(error).__name__}): "
-                "take NUL characters, lone surrogates, NaN and Infinity out of it"
-            ) from None
+        except NOT_STORABLE as error:
+            raise not_storable(workflow, error) from None
         return accepted or await self._known(workflow, key, digest)
 
     async def get(self, run_id: UUID) -> Run:
@@ -277,6 +275,15 @@ class RunStore:
             return await cursor.fetchall()
 
 
-def _hash(value: Mapping[str, Any]) -> str:
+def not_storable(workflow: Workflow, error: Exception) -> InvalidInputError:
+    """The error for an input that JSON in PostgreSQL cannot hold."""
+    return InvalidInputError(
+        f"Input of {workflow.name!r} cannot be stored ({type(error).__name__}): "
+        "take NUL characters, lone surrogates, NaN and Infinity out of it"
+    )
+
+
+def input_hash(value: Mapping[str, Any]) -> str:
+    """By which one input is told from another."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -14,7 +14,7 @@ from langgraph.graph.state import CompiledStateGraph, StateGraph
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rotina.errors import InvalidInputError, SettingsError, UnknownWorkflowError
-from rotina.runs.flow import FlowControl, check_priority
+from rotina.runs.flow import UNLIMITED, FlowControl, check_priority
 
 Queue = Literal["io", "cpu"]
 
@@ -92,6 +92,11 @@ class Workflow:
                 for problem in error.errors(include_url=False, include_context=False)
             )
             raise InvalidInputError(f"Input of {self.name!r} is not valid: {problems}") from None
+
+
+def limits(workflow: Workflow, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a run with that input that flow control goes by."""
+    return UNLIMITED if workflow.flow is None else workflow.flow.row(workflow.name, value)
 
 
 class Registry(Mapping[str, Workflow]):

@@ -168,6 +168,7 @@ class Runtime:
                 self._context(pool, gateway),
                 redact=settings.redact,
                 ceilings=settings.max_running,
+                tell=self._hint,
             )
             door = Door(pool, registry, settings.tenant, settings.max_attempts, self._hint)
             resources = _Resources(pool, driver, door, asyncio.Lock())
