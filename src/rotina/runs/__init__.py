@@ -9,6 +9,7 @@ from rotina.runs.flow import FlowControl
 from rotina.runs.following import follow, wait_for_end
 from rotina.runs.journal import Journal
 from rotina.runs.lease import Claim, Fence, WorkerLease
+from rotina.runs.mail import send_mail
 from rotina.runs.recording import Recording, step
 from rotina.runs.requests import http_request
 from rotina.runs.retention import purge
@@ -74,6 +75,7 @@ __all__ = [
     "open_conversation",
     "purge",
     "review",
+    "send_mail",
     "sleep",
     "sleep_until",
     "step",
