@@ -3,7 +3,7 @@
 A model tells what customers wrote; each of its sentences cites a ticket, and code checks it.
 """
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, TypedDict
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,7 +17,7 @@ from rotina.graphs import Context
 from rotina.graphs.answering import Answer, answer
 from rotina.graphs.language import Language
 from rotina.knowledge import Passage
-from rotina.runs import Workflow
+from rotina.runs import Workflow, now
 
 MOST_TICKETS = 12
 """Tickets that the model is shown, urgent ones first; all of them are counted."""
@@ -75,14 +75,14 @@ class DigestState(TypedDict, total=False):
     tickets: dict[str, Any] | None
 
 
-def settle_day(state: DigestState) -> DigestState:
+async def settle_day(state: DigestState) -> DigestState:
     """The day to tell of: kept in the state, so that a resumed run tells of the same one."""
     if state.get("day"):
         return {}
     zone = ZoneInfo(state["time_zone"])
     fired = state.get("fire_time")
-    now = datetime.fromisoformat(fired) if fired else datetime.now(UTC)
-    return {"day": (now.astimezone(zone).date() - timedelta(days=1)).isoformat()}
+    moment = datetime.fromisoformat(fired) if fired else await now()
+    return {"day": (moment.astimezone(zone).date() - timedelta(days=1)).isoformat()}
 
 
 async def count(state: DigestState, runtime: Runtime[Context]) -> DigestState:

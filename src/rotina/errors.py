@@ -206,6 +206,10 @@ class ChildFailedError(RunError):
     """A run that another one waits for did not succeed."""
 
 
+class ReplayError(RunError):
+    """A replayed graph asks for what its run did not."""
+
+
 class RunStateError(RunError):
     """The run's state does not allow what is asked of it."""
 

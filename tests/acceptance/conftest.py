@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.ledger import rows
 from tests.acceptance.stack import Stack, stack
 from tests.conftest import forget_settings
 
@@ -17,6 +18,19 @@ def processes(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Sta
     """Nothing runs yet: the test starts what it needs."""
     with stack(database_url, redis_url, tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def replayed(processes: Stack, database_url: str) -> Iterator[None]:
+    """Afterwards every kind of run that has succeeded is replayed, with no model to ask."""
+    yield
+    newest = (
+        "select distinct on (workflow) id from rotina.run "
+        "where state = 'succeeded' and workflow <> 'knowledge_ingest' order by workflow, id desc"
+    )
+    for row in rows(database_url, newest):
+        done = processes.run("replay", str(row["id"]))
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ Here it is:
 ```python
 import re
 
+pytestmark = pytest.mark.usefixtures("replayed")
+
 
 def slug(title: str) -> str:
     return {body}

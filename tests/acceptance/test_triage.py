@@ -12,6 +12,8 @@ from tests.acceptance.scripts import cites, proven_answer
 from tests.acceptance.stack import Stack
 from tests.scripted_model import Request
 
+pytestmark = pytest.mark.usefixtures("replayed")
+
 ANSWERS = (
     ("warranty of 12 months", "The warranty is 12 months."),
     ("garantia de 12 meses", "A garantia é de 12 meses."),

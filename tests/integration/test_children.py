@@ -154,7 +154,7 @@ async def stage(pool: Pool) -> AsyncIterator[Stage]:
     desk, hints = Desk(), list[Hint]()
 
     def context(attempt: Attempt) -> Desk:
-        made = Children(attempt.journal.fence, attempt.registry, attempt.run, attempt.tell)
+        made = attempt.children
         # One desk for all: what a child needs of it, its parent does not.
         return replace(desk, children=made)
 

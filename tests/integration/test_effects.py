@@ -137,7 +137,7 @@ class Stage:
                 self.pool,
                 Registry([PAYING]),
                 lease,
-                lambda attempt: Desk(self.bank, Effects(attempt.journal.fence)),
+                lambda attempt: Desk(self.bank, attempt.effects),
             )
             outcome = await driver.drive(run_id)
         await sweep(self.pool)

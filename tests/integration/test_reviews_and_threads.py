@@ -25,7 +25,6 @@ from rotina.runs import (
     Attempt,
     Conversation,
     Driver,
-    Effects,
     MessageInput,
     Registry,
     ReviewStore,
@@ -318,7 +317,7 @@ async def talker(pool: Pool) -> AsyncIterator[Driver]:
                 tenant=run.tenant,
                 run_id=run.id,
                 thread_id=thread_id,
-                effects=Effects(attempt.journal.fence),
+                effects=attempt.effects,
             )
 
         return Talking(conversation=conversation)

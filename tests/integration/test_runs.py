@@ -112,7 +112,7 @@ async def driver(pool: Pool, probe: Probe) -> AsyncIterator[Driver]:
 
 def make_driver(pool: Pool, lease: WorkerLease, probe: Probe) -> Driver:
     def context(attempt: Attempt) -> Probe:
-        probe.effects = Effects(attempt.journal.fence)
+        probe.effects = attempt.effects
         return probe
 
     return Driver(pool, Registry([ARITHMETIC]), lease, context)

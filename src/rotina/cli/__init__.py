@@ -21,6 +21,8 @@ COMMANDS = {
     "resume": ("rotina.cli.control", "Let a paused run go on."),
     "retry": ("rotina.cli.control", "Start a failed or cancelled run again where it stopped."),
     "signal": ("rotina.cli.control", "Tell waiting runs of an event."),
+    "replay": ("rotina.cli.replay", "Drive a run's graph again from its record and compare."),
+    "test": ("rotina.cli.replay", "Make a pytest case of a run."),
     "reviews": ("rotina.cli.reviews", "List what waits for a person."),
     "answer": ("rotina.cli.reviews", "Answer a review; its run goes on."),
     "kb": ("rotina.cli.knowledge", "Knowledge base: create, add, search, stats, delete."),

@@ -67,6 +67,11 @@ class Gateway:
         return view
 
     @property
+    def recorder(self) -> Recorder | None:
+        """The record of the run that this view of the gateway is for."""
+        return self._recorder
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that opened the gateway. Raises `RuntimeError` when it is not open."""
         return self._lanes.loop
@@ -78,7 +83,9 @@ class Gateway:
 
     def context(self, route: str = "smart") -> int:
         """Tokens that prompt and answer may fill together on the route."""
-        return self._lanes.context(route)
+        if self._recorder is None:
+            return self._lanes.context(route)
+        return self._recorder.fact("context", {"route": route}, lambda: self._lanes.context(route))
 
     async def chat(  # noqa: PLR0913 - a call's parameters, all but one by name
         self,
@@ -105,7 +112,6 @@ class Gateway:
         for an unknown route.
         """
         contract = None if schema is None else Contract(schema)
-        lane = self._lanes.get(route)
         wanted = ChatRequest(
             messages=messages,
             schema=schema,
@@ -119,6 +125,7 @@ class Gateway:
         place = await self._place("chat", route, vars(wanted))
         if place is not None and place.answer is not None:
             return ChatAnswer.model_validate_json(place.answer)
+        lane = self._lanes.get(route)
         request = lane.prepare(wanted)
         async with Call("chat", lane, self._origin, timeout) as call:
             reply = await call.tried(lambda: lane.provider.chat(request))
@@ -156,7 +163,6 @@ class Gateway:
         the connection once the generator is closed (`contextlib.aclosing`).
         """
         contract = None if schema is None else Contract(schema)
-        lane = self._lanes.get(route)
         wanted = ChatRequest(
             messages=messages,
             schema=schema,
@@ -171,6 +177,7 @@ class Gateway:
         if place is not None and place.answer is not None:
             yield ChatChunk.model_validate_json(place.answer)
             return
+        lane = self._lanes.get(route)
         request = lane.prepare(wanted)
         whole = Assembly()
         async with Call("chat", lane, self._origin, timeout) as call:
@@ -198,10 +205,10 @@ class Gateway:
         No text, no request. Errors as in `chat`; a batch that fails fails the call. `record=False`
         for vectors that are stored elsewhere at once: a run's record need not hold them too.
         """
-        lane = self._lanes.get(route)
         place = await self._place("embedding", route, {"texts": list(texts)}) if record else None
         if place is not None and place.answer is not None:
             return Embeddings.model_validate_json(place.answer)
+        lane = self._lanes.get(route)
         vectors: list[list[float]] = []
         async with Call("embedding", lane, self._origin, timeout) as call:
             for start in range(0, len(texts), EMBEDDING_BATCH):

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from pydantic import BaseModel
+
 from rotina.database import Pool
 from rotina.gateway import Gateway
 from rotina.knowledge import KnowledgeBase
@@ -17,11 +20,16 @@ from rotina.runs import (
     Effects,
     FileReference,
     Recording,
-    RunStore,
+    Thread,
+    ThreadMessage,
     open_conversation,
 )
 
 Rows = list[dict[str, Any]]
+
+MSGPACK = "msgpack"
+_SERDE = JsonPlusSerializer(allowed_msgpack_modules=None)
+"""Rows keep their types: dates, decimals, UUIDs."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +73,36 @@ class Context:
 
 
 def make_context(pool: Pool, gateway: Gateway, limits: Limits, attempt: Attempt) -> Context:
-    """The context of a run that a worker has claimed."""
-    run, recording = attempt.run, attempt.recording
-    effects = Effects(attempt.journal.fence)
+    """The context of a run that a worker has claimed, or that is replayed.
+
+    What its nodes read from PostgreSQL is recorded, so that a replay needs neither.
+    """
+    run, recording, effects = attempt.run, attempt.recording, attempt.effects
 
     async def conversation(thread_id: UUID) -> Conversation:
-        return await open_conversation(
+        place = await recording.recall("conversation", {"thread": str(thread_id)})
+        if place.answer is not None:
+            heard = _Heard.model_validate_json(place.answer)
+            return Conversation(heard.thread, heard.history, run.id, effects)
+        opened = await open_conversation(
             pool, tenant=run.tenant, run_id=run.id, thread_id=thread_id, effects=effects
         )
+        heard = _Heard(thread=opened.thread, history=opened.history)
+        place.add(heard.model_dump_json().encode())
+        return opened
 
     async def query(sql: LiteralString, values: Mapping[str, Any]) -> Rows:
+        place = await recording.recall("query", {"sql": sql, "values": values})
+        if place.answer is not None:
+            rows: Rows = _SERDE.loads_typed((MSGPACK, place.answer))
+            return rows
         async with pool.connection() as connection, connection.transaction():
             await connection.execute("set transaction read only")
-            return await (await connection.execute(sql, values)).fetchall()
+            rows = await (await connection.execute(sql, values)).fetchall()
+        encoding, packed = _SERDE.dumps_typed(rows)
+        assert encoding == MSGPACK, "rows are not bytes"
+        place.add(packed)
+        return rows
 
     gateway = gateway.recorded(recording)
     own = gateway.bound(run_id=run.id, tenant=run.tenant, node="knowledge")
@@ -87,10 +112,17 @@ def make_context(pool: Pool, gateway: Gateway, limits: Limits, attempt: Attempt)
         gateway=gateway,
         knowledge=KnowledgeBase(pool, own, run.tenant),
         effects=effects,
-        children=Children(attempt.journal.fence, attempt.registry, run, attempt.tell),
+        children=attempt.children,
         recording=recording,
-        read_file=RunStore(pool, tenant=run.tenant).file,
+        read_file=attempt.read_file,
         limits=limits,
         conversation=conversation,
         query=query,
     )
+
+
+class _Heard(BaseModel):
+    """A conversation as it is recorded."""
+
+    thread: Thread
+    history: list[ThreadMessage]

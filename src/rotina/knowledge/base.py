@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 from psycopg.sql import SQL
+from pydantic import TypeAdapter
 from uuid_utils.compat import uuid7
 
 from rotina.database import Pool, load_queries, tenant_scope
@@ -39,6 +40,7 @@ from rotina.knowledge.store import (
     store,
 )
 
+_PASSAGES = TypeAdapter(list[Passage])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -179,6 +181,28 @@ class KnowledgeBase:
         if not 1 <= k <= 1000:  # noqa: PLR2004
             raise KnowledgeError(f"k is {k}: ask for 1 to 1000 passages")
         weights = weights or Weights()
+        recorder = self._gateway.recorder
+        if recorder is None:
+            return await self._search(collection, query, k, filter, weights)
+        asked = {
+            "collection": collection, "query": query, "k": k, "filter": filter,
+            "weights": weights,
+        }  # fmt: skip
+        place = await recorder.recall("search", asked)
+        if place.answer is not None:
+            return _PASSAGES.validate_json(place.answer)
+        passages = await self._search(collection, query, k, filter, weights)
+        place.add(_PASSAGES.dump_json(passages))
+        return passages
+
+    async def _search(
+        self,
+        collection: str,
+        query: str,
+        k: int,
+        filter: Mapping[str, Any] | None,  # noqa: A002 - as in search
+        weights: Weights,
+    ) -> list[Passage]:
         condition, values = compile_filter(filter)
         async with self._scope() as connection:
             found = await self._find(connection, collection)
@@ -280,6 +304,7 @@ class KnowledgeBase:
         return row is not None and bool(row["indexed"])
 
     async def _vector(self, collection: Collection, query: str) -> str:
-        answer = await self._gateway.embed([query], route=collection.route)
+        # A run records the search, and with it all that came of the vector.
+        answer = await self._gateway.embed([query], route=collection.route, record=False)
         check_model(collection, len(answer.vectors[0]), answer.model)
         return literal(pack(answer.vectors)[0])

@@ -10,7 +10,9 @@ from rotina.runs.following import follow, wait_for_end
 from rotina.runs.journal import Journal
 from rotina.runs.lease import Claim, Fence, WorkerLease
 from rotina.runs.mail import send_mail
-from rotina.runs.recording import Recording, step
+from rotina.runs.record import Record, load_record
+from rotina.runs.recording import Recording, now, step
+from rotina.runs.replay import Divergence, Replay, replay
 from rotina.runs.requests import http_request
 from rotina.runs.retention import purge
 from rotina.runs.review import Review, ReviewStore, review
@@ -39,6 +41,7 @@ __all__ = [
     "Claim",
     "Control",
     "Conversation",
+    "Divergence",
     "Driver",
     "Effects",
     "Fence",
@@ -52,8 +55,10 @@ __all__ = [
     "Outcome",
     "PostgresCheckpointer",
     "Queue",
+    "Record",
     "Recording",
     "Registry",
+    "Replay",
     "Review",
     "ReviewStore",
     "Run",
@@ -72,8 +77,11 @@ __all__ = [
     "follow",
     "http_request",
     "is_conversational",
+    "load_record",
+    "now",
     "open_conversation",
     "purge",
+    "replay",
     "review",
     "send_mail",
     "sleep",

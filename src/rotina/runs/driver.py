@@ -24,12 +24,15 @@ from rotina.database.text import storable
 from rotina.errors import LeaseLostError, RotinaError, RunError, TryLaterError
 from rotina.runs import questions
 from rotina.runs.checkpointer import RunCheckpointer
+from rotina.runs.children import Children
+from rotina.runs.effects import Effects
 from rotina.runs.journal import Journal
 from rotina.runs.lease import Claim, WorkerLease
 from rotina.runs.recording import Recording
 from rotina.runs.run import Run
+from rotina.runs.store import RunStore
 from rotina.runs.sweeper import Hint
-from rotina.runs.workflow import Queue, Registry, Workflow
+from rotina.runs.workflow import FileReference, Queue, Registry, Workflow
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +68,11 @@ class Attempt:
     """One attempt at a run: what the context of its nodes is made of."""
 
     run: Run
-    resumes: bool
-    """Whether an earlier attempt left something."""
-    journal: Journal
     recording: Recording
-    registry: Registry
-    tell: Callable[[Hint], Awaitable[object]]
-    """Tells a queue about a run that this one has started."""
-    given: list[UUID] = field(default_factory=list)
-    """The reviews and waits whose answers it was told."""
+    effects: Effects
+    children: Children
+    read_file: Callable[[FileReference], Awaitable[bytes]]
+    """The bytes of a file stored with the run."""
 
 
 @dataclass
@@ -123,7 +122,9 @@ class Driver:
             if claim is None:
                 return "nothing", False
             run_id = claim.run.id
-            driving = self._active[run_id] = _Driving(asyncio.current_task())
+            driving = self._active[run_id] = _Driving(
+                asyncio.current_task(), Journal(claim.fence), claim.resumes
+            )
             if self._draining:
                 driving.control.request_drain()
             try:
@@ -166,17 +167,22 @@ class Driver:
             driving.control.request_drain()
 
     async def _attempt(self, claim: Claim, driving: "_Driving") -> Outcome:
-        node, journal, run = _Node(), Journal(claim.fence), claim.run
-        recording = Recording(journal, resumes=claim.resumes)
-        attempt = Attempt(run, claim.resumes, journal, recording, self.registry, self.tell)
+        node, journal, run = _Node(), driving.journal, claim.run
+        attempt = Attempt(
+            run=run,
+            recording=Recording(journal, resumes=claim.resumes),
+            effects=Effects(claim.fence),
+            children=Children(claim.fence, self.registry, run, self.tell),
+            read_file=RunStore(self.pool, tenant=run.tenant).file,
+        )
         try:
             workflow = self.registry[run.workflow]
-            state = await self._stream(workflow, attempt, driving.control, node)
+            state = await self._stream(workflow, attempt, driving, node)
             if INTERRUPT in state:
                 waits = [questions.read(each) for each in state[INTERRUPT]]
-                await journal.suspend(waits, attempt.given)
+                await journal.suspend(waits, driving.given)
                 return "waiting"
-            result = _output(workflow, state)
+            result = final_output(workflow, state)
             await journal.finish("succeeded", result=result, error=None)
         except TryLaterError as later:
             reason = {"message": str(later)}
@@ -199,15 +205,11 @@ class Driver:
         return "succeeded"
 
     async def _stream(
-        self,
-        workflow: Workflow,
-        attempt: Attempt,
-        control: RunControl,
-        node: "_Node",
+        self, workflow: Workflow, attempt: Attempt, driving: "_Driving", node: "_Node"
     ) -> dict[str, Any]:
         """Run the graph from its last checkpoint; returns the final state, or what it asks."""
-        run, journal = attempt.run, attempt.journal
-        checkpointer = RunCheckpointer(self.pool, journal, resumes=attempt.resumes)
+        run, journal = attempt.run, driving.journal
+        checkpointer = RunCheckpointer(self.pool, journal, resumes=driving.resumes)
         graph = workflow.graph.copy(update={"checkpointer": checkpointer})
         config: RunnableConfig = {
             "configurable": {"thread_id": str(run.id)},
@@ -216,13 +218,13 @@ class Driver:
         final: dict[str, Any] = {}
         asked: list[Interrupt] = []
         stream = graph.astream(
-            await self._entry(attempt, await checkpointer.aget_tuple(config)),
+            await self._entry(run, driving, await checkpointer.aget_tuple(config)),
             config,
             context=self.context(attempt),
             stream_mode=["tasks", "values"],
             subgraphs=True,
             durability="sync",
-            control=control,
+            control=driving.control,
         )
         # Closed whatever happens: parallel nodes must not go on asking models for a lost run.
         async with contextlib.aclosing(cast("AsyncGenerator[_Part, None]", stream)) as parts:
@@ -235,18 +237,18 @@ class Driver:
                     _note(journal, node, payload)
         return {INTERRUPT: asked} if asked else final
 
-    async def _entry(self, attempt: Attempt, head: CheckpointTuple | None) -> Any:
+    async def _entry(self, run: Run, driving: "_Driving", head: CheckpointTuple | None) -> Any:
         """What the graph is given: the input, nothing when it resumes, or what it waited for."""
         if head is None:
-            return attempt.run.input
+            return run.input
         if all(channel != INTERRUPT for _, channel, _ in head.pending_writes or ()):
             return None
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
-                load_queries("rotina.runs")["answers"], {"run_id": attempt.run.id}
+                load_queries("rotina.runs")["answers"], {"run_id": run.id}
             )
             rows = await cursor.fetchall()
-        attempt.given.extend(row["id"] for row in rows)
+        driving.given.extend(row["id"] for row in rows)
         answers = {row["interrupt_id"]: row["answer"] for row in rows}
         # Without an answer the node runs again, and asks again.
         return Command(resume=answers) if answers else None
@@ -259,7 +261,7 @@ class Driver:
         if not isinstance(error, RotinaError):
             trace = storable(self.redact("".join(traceback.format_exception(error))))
             logger.error("run %s: node %s raised\n%s", run.id, node, trace)
-        described = self._describe(error, node)
+        described = describe(error, node, self.redact)
         if transient and run.attempts < run.max_attempts:
             # Jitter on the upper half: a fleet must not come back in one wave.
             delay = min(MAX_DELAY, 2.0**run.attempts) * random.uniform(0.5, 1.0)  # noqa: S311
@@ -269,12 +271,16 @@ class Driver:
         await journal.finish("failed", result=None, error=described)
         return "failed"
 
-    def _describe(self, error: BaseException, node: str | None) -> dict[str, Any]:
-        message = str(error) or repr(error)
-        if isinstance(error, GraphRecursionError):
-            message = f"the graph made more than {MAX_STEPS} steps without an end"
-        message = storable(self.redact(message))[:4000]
-        return {"type": type(error).__name__, "message": message, "node": node}
+
+def describe(
+    error: BaseException, node: str | None, redact: Callable[[str], str] = str
+) -> dict[str, Any]:
+    """An error as runs keep it: `type`, `message` without secrets, `node`."""
+    message = str(error) or repr(error)
+    if isinstance(error, GraphRecursionError):
+        message = f"the graph made more than {MAX_STEPS} steps without an end"
+    message = storable(redact(message))[:4000]
+    return {"type": type(error).__name__, "message": message, "node": node}
 
 
 def _note(journal: Journal, node: "_Node", payload: dict[str, Any]) -> None:
@@ -291,7 +297,8 @@ def _note(journal: Journal, node: "_Node", payload: dict[str, Any]) -> None:
         journal.note("node", {"node": payload["name"], "ms": milliseconds})
 
 
-def _output(workflow: Workflow, state: dict[str, Any]) -> dict[str, Any]:
+def final_output(workflow: Workflow, state: dict[str, Any]) -> dict[str, Any]:
+    """The run's result. Raises `RunError` for a final state that is no output."""
     try:
         return workflow.output.model_validate(state).model_dump(mode="json")
     except ValidationError as error:
@@ -303,6 +310,11 @@ class _Driving:
     """A run under way, and how to stop it."""
 
     task: asyncio.Task[Any] | None
+    journal: Journal
+    resumes: bool
+    """Whether an earlier attempt left something."""
+    given: list[UUID] = field(default_factory=list)
+    """The reviews and waits whose answers this attempt was told."""
     control: RunControl = field(default_factory=RunControl)
     cancelled: bool = False
 

@@ -116,7 +116,7 @@ class Journal:
         A run that did not succeed keeps its checkpoints: they tell where it stood, and a retry
         goes on from them.
         """
-        if state != "succeeded":
+        if state != "succeeded" or self._pending.recorded:
             await self._settle()
         async with self._ending() as taken:
             # The ledger itself writes the last line of a run that was cancelled.

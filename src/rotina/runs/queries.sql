@@ -195,6 +195,31 @@ select answer from rotina.recorded
 where run_id = %(run_id)s and task = %(task)s and kind = %(kind)s and digest = %(digest)s
   and nth = %(nth)s;
 
+-- name: record_told
+-- What a run was told, in that order.
+select node, kind, digest, request, answer from rotina.recorded where run_id = %(run_id)s order by id;
+
+-- name: record_done
+-- The effects of a run, with their receipts.
+select name, receipt from rotina.effect
+where run_id = %(run_id)s and state = 'done' order by name;
+
+-- name: record_decided
+-- What people answered a run.
+select question, form, data, assignee, answer from rotina.review
+where run_id = %(run_id)s and state = 'answered' order by id;
+
+-- name: record_waited
+-- What came for a run that waited.
+select kind, name, key, answer from rotina.wait
+where run_id = %(run_id)s and state = 'ended' and kind <> 'children' order by id;
+
+-- name: record_children
+-- What became of the runs that a run waited for.
+select child_group as name, id, child_index as index, state, result, error from rotina.run
+where parent_id = %(run_id)s and child_group is not null and finished_at is not null
+order by child_group, child_index;
+
 -- name: purge_recorded
 -- What runs that have ended were told, once it is old enough.
 delete from rotina.recorded where ctid = any(array(

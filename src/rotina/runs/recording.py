@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from langgraph.config import get_config
@@ -27,6 +28,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 STEP = "step"
+CLOCK = "clock"
 
 
 @dataclass
@@ -44,10 +46,12 @@ class Slot:
 
         Raises `LeaseLostError`, with nothing written, when another worker owns the run.
         """
-        bytes_of = {"request": self.request, "answer": answer, "digest": self.key["digest"]}
-        row = {**self.key, **{name: packed(value) for name, value in bytes_of.items()}}
-        self.recording.journal.record(row)
-        await self.recording.journal.commit()
+        self.add(answer)
+        await self.recording.commit()
+
+    def add(self, answer: bytes) -> None:
+        """Commit the answer with what comes next: for what costs nothing to ask again."""
+        self.recording.add(self.key, self.request, answer)
 
 
 class Recording:
@@ -55,18 +59,16 @@ class Recording:
 
     def __init__(self, journal: Journal, *, resumes: bool) -> None:
         """`resumes`: an earlier attempt may have been told something; else nothing is read."""
-        self.journal = journal
+        self._journal = journal
         self._resumes = resumes
         self._asked: Counter[tuple[str, str, bytes]] = Counter()
+        self._facts: set[tuple[str, bytes]] = set()
         self._sql = load_queries("rotina.runs")
 
     async def recall(self, kind: str, request: Mapping[str, Any]) -> Slot:
         """The place of a call, to be called in a node; `request` is JSON."""
         task = str(get_config()["configurable"].get("checkpoint_ns", ""))
-        plain = json.dumps(
-            to_jsonable_python(request), sort_keys=True, separators=(",", ":")
-        ).encode()
-        digest = hashlib.sha256(plain).digest()
+        plain, digest = digested(request)
         asked = task, kind, digest
         key = {
             "task": task,
@@ -76,14 +78,44 @@ class Recording:
             "node": "|".join(part.partition(":")[0] for part in task.split("|")),
         }
         self._asked[asked] += 1
-        return Slot(self, key, plain, await self._known(key) if self._resumes else None)
+        return Slot(self, key, plain, await self.known(key, plain))
 
-    async def _known(self, key: Mapping[str, Any]) -> bytes | None:
-        values = {"run_id": self.journal.run_id, **key}
-        async with self.journal.fence.pool.connection() as connection:
+    def fact(self, kind: str, request: Mapping[str, Any], tell: Callable[[], int]) -> int:
+        """What `tell` says, which no node changes: recorded once a run, for a replay elsewhere."""
+        plain, digest = digested(request)
+        value = tell()
+        if (kind, digest) not in self._facts:
+            self._facts.add((kind, digest))
+            key = {"task": "", "kind": kind, "digest": digest, "nth": 0, "node": ""}
+            self.add(key, plain, str(value).encode())
+        return value
+
+    def add(self, key: Mapping[str, Any], request: bytes, answer: bytes) -> None:
+        """Keep an answer, to be committed with what comes next."""
+        bytes_of = {"request": request, "answer": answer, "digest": key["digest"]}
+        row = {**key, **{name: packed(value) for name, value in bytes_of.items()}}
+        self._journal.record(row)
+
+    async def commit(self) -> None:
+        """Commit what was added. Raises `LeaseLostError`."""
+        await self._journal.commit()
+
+    async def known(self, key: Mapping[str, Any], request: bytes) -> bytes | None:  # noqa: ARG002
+        """What an earlier attempt was told at this place; `request` is what is asked there."""
+        if not self._resumes:
+            return None
+        values = {"run_id": self._journal.run_id, **key}
+        async with self._journal.fence.pool.connection() as connection:
             cursor = await connection.execute(self._sql["recorded_answer"], values)
             row = await cursor.fetchone()
         return None if row is None else bytes(row["answer"])
+
+
+def digested(request: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """A request as canonical JSON, and its SHA-256."""
+    value = to_jsonable_python(request, fallback=repr)
+    plain = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return plain, hashlib.sha256(plain).digest()
 
 
 def step(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
@@ -114,6 +146,19 @@ def step(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         return told
 
     return recorded
+
+
+async def now() -> datetime:
+    """The time in UTC; in a run, the same one when what came of it is resumed or replayed."""
+    recording = _current()
+    if recording is None:
+        return datetime.now(UTC)
+    slot = await recording.recall(CLOCK, {})
+    if slot.answer is not None:
+        return datetime.fromisoformat(slot.answer.decode())
+    told = datetime.now(UTC)
+    slot.add(told.isoformat().encode())
+    return told
 
 
 def _current() -> Recording | None:

@@ -1,6 +1,6 @@
 """Nodes of support: listen, understand, then one of what can be done, then reply."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from langgraph.runtime import Runtime
@@ -21,7 +21,7 @@ from rotina.graphs.support.support import PERSON, ReplyStatus, Support, SupportR
 from rotina.graphs.support.tool import Call, Tool
 from rotina.grounding.facts import Facts
 from rotina.knowledge import Passage
-from rotina.runs import ThreadMessage
+from rotina.runs import ThreadMessage, now
 
 HISTORY_MESSAGES = 40
 """Messages of a thread that the bot still knows."""
@@ -39,7 +39,7 @@ class Nodes:
         conversation = await runtime.context.conversation(UUID(state["thread"]))
         remembered = conversation.thread.state
         return {
-            "today": datetime.now(UTC).date().isoformat(),
+            "today": (await now()).date().isoformat(),
             "language": detect(state["text"], default=remembered.get("language", "en")),
             "customer": conversation.thread.customer,
             "history": [_message(line) for line in conversation.history[-HISTORY_MESSAGES:]],
