@@ -25,10 +25,11 @@ def replayed(processes: Stack, database_url: str) -> Iterator[None]:
     """Afterwards every kind of run that has succeeded is replayed, with no model to ask."""
     yield
     newest = (
-        "select distinct on (workflow) id from rotina.run "
+        "select distinct on (workflow) id, tenant from rotina.run "
         "where state = 'succeeded' and workflow <> 'knowledge_ingest' order by workflow, id desc"
     )
     for row in rows(database_url, newest):
+        processes.environment = {**processes.environment, "ROTINA_TENANT": row["tenant"]}
         done = processes.run("replay", str(row["id"]))
         assert done.returncode == 0, done.stdout + done.stderr
 

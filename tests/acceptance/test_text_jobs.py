@@ -12,6 +12,8 @@ from tests.acceptance.ledger import rows
 from tests.acceptance.stack import Stack
 from tests.scripted_model import Answer, Request
 
+pytestmark = pytest.mark.usefixtures("replayed")
+
 LAST = "Filial 99"
 REPORT = "\n\n".join(
     f"Filial {n}: vendeu {1000 + n} unidades em março{', como nos meses anteriores' * 12}."
@@ -22,8 +24,6 @@ SLUG = """\
 Here it is:
 ```python
 import re
-
-pytestmark = pytest.mark.usefixtures("replayed")
 
 
 def slug(title: str) -> str:

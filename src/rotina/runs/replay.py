@@ -263,13 +263,13 @@ def _compare(
     run, left = tape.record.run, tape.left
     if not run.ended or run.state == "cancelled":
         return
-    # An attempt that was given up may have been told what the next one did not ask.
-    if left and run.state == "succeeded" and run.attempts <= 1:
-        asked = f"its run asked a {left[0].kind} that the replay did not: {_short(left[0].request)}"
-        tape.diverge(left[0].node, asked)
-    elif state != run.state:
+    if state != run.state:
         why = (error or run.error or {}).get("message", "")
         tape.diverge(None, f"its run {run.state}, the replay {state}: {why}")
+    # An attempt that was given up may have been told what the next one did not ask.
+    elif left and run.state == "succeeded" and run.attempts <= 1:
+        asked = f"its run asked a {left[0].kind} that the replay did not: {_short(left[0].request)}"
+        tape.diverge(left[0].node, asked)
     elif result != run.result:
         recorded, replayed = (json.dumps(each).encode() for each in (run.result, result))
         tape.diverge(None, "another result", _diff(recorded, replayed))

@@ -82,7 +82,21 @@ async def gather(text: str, declaration: Classification, gateway: Gateway) -> Ev
     if is_blank(text) or not _needs_evidence(declaration):
         return None
     shown = shorten(text, LONGEST_TEXT)
-    embedded = await gateway.embed([shown], route=declaration.embedding_route)
+    recorder = gateway.recorder
+    if recorder is None:
+        return await _gather(shown, declaration, gateway)
+    asked = {"declaration": declaration.fingerprint, "text": shown}
+    place = await recorder.recall("evidence", asked)
+    if place.answer is not None:
+        return Evidence.model_validate_json(place.answer)
+    evidence = await _gather(shown, declaration, gateway)
+    place.add(evidence.model_dump_json().encode())
+    return evidence
+
+
+async def _gather(shown: str, declaration: Classification, gateway: Gateway) -> Evidence:
+    # What comes of the vector is recorded; the head that reads it is the process's.
+    embedded = await gateway.embed([shown], route=declaration.embedding_route, record=False)
     vector = as_matrix(embedded.vectors)
     head = await HEADS.get(declaration, gateway, embedded.model, vector.shape[1])
     prediction = head.predict([shown], vector)[0]
