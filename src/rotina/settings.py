@@ -159,6 +159,8 @@ class Settings(BaseSettings):
     """Database connections a process may hold."""
     lease_seconds: float = Field(default=8.0, gt=1)
     """A worker silent for this long has lost its runs."""
+    stuck_seconds: float = Field(default=60.0, ge=1)
+    """A worker that leaves messages waiting for this long, with free hands, starts again."""
     max_attempts: int = Field(default=5, ge=1)
     """Attempts before a run that keeps failing or killing its worker ends failed."""
     max_running: dict[str, PositiveInt] = Field(default_factory=dict)

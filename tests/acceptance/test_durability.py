@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import psycopg
+from celery import Celery
 
 from tests.acceptance.ledger import (
     all_ended,
@@ -17,6 +18,22 @@ from tests.acceptance.ledger import (
 )
 from tests.acceptance.scripts import document
 from tests.acceptance.stack import Stack
+
+
+def test_a_worker_that_does_not_consume_starts_again(
+    scripted: Stack, database_url: str, tmp_path: Path
+) -> None:
+    """Connected, alive and deaf: as after a reconnection that lost its subscription."""
+    scripted.environment = {**scripted.environment, "ROTINA_STUCK_SECONDS": "3"}
+    scripted.worker()
+    with Celery(broker=scripted.environment["REDIS_URL"]) as app:
+        app.control.cancel_consumer("io", reply=True, timeout=5)
+    start_runs(scripted, write_documents(tmp_path, 2))
+    scripted.wait_for("all runs to end", lambda: all_ended(database_url, 2))
+    check_results(database_url, 2)
+    log = scripted.log("worker-io")
+    assert "this worker, with free hands, takes none" in log
+    assert log.count(" ready.") == 2, "the same process, started again"
 
 
 def test_three_kills_among_twenty_documents(

@@ -30,11 +30,6 @@ def test_it_is_killed_and_comes_back(scene: Scene, broker: Server) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.xfail(
-    strict=False,  # it takes the moment: some seeds get through
-    reason="a worker that holds hints when the broker dies may end: kombu closes a channel whose "
-    "connection it has forgotten, and raises AttributeError",
-)
 def test_it_is_killed_while_workers_hold_hints(scene: Scene, broker: Server) -> None:
     scene.work(*WORKERS, concurrency=2, delay=2.0)
     scene.accept(RUNS, pause=0.3)

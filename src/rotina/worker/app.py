@@ -10,6 +10,10 @@ its run is committed. It is acknowledged after that, and its key makes a redeliv
 """
 
 import logging
+import os
+import signal
+import sys
+import threading
 import time
 from typing import Any
 
@@ -50,6 +54,7 @@ def create_app(settings: Settings) -> Celery:
         # An io worker claims what it has a thread for; the rest stays in Redis for others.
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
+        worker_consumer="rotina.worker.consumer:Consumer",
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
         # A broker without memory for one more note must not end the worker.
@@ -123,11 +128,21 @@ def _receive(runtime: Runtime, task_id: str, fields: dict[str, Any]) -> None:
 def _bind_lifetime(app: Celery, runtime: Runtime, settings: Settings) -> None:
     """Check the broker before consuming, drain on SIGTERM, close at the end."""
 
+    again = threading.Event()
+
     def drain(**_: Any) -> None:
         runtime.drain()
 
     def close(**_: Any) -> None:
         runtime.close()
+        if again.is_set():
+            logger.warning("starting again: %s", " ".join(sys.orig_argv))
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+
+    def restart() -> None:
+        """End as on SIGTERM; `close` then begins anew, under the same process id."""
+        again.set()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     class RotinaStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Made before the pool forks or takes tasks; an exception here ends the worker."""
@@ -143,5 +158,7 @@ def _bind_lifetime(app: Celery, runtime: Runtime, settings: Settings) -> None:
             if "prefork" not in worker.pool_cls.__module__:
                 runtime.open()
                 runtime.consume()
+                queues = list(worker.app.amqp.queues.consume_from)
+                runtime.watch(queues, worker.concurrency, restart)
 
     app.steps["worker"].add(RotinaStep)

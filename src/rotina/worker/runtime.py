@@ -10,7 +10,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from rotina.runs import (
 )
 from rotina.settings import Settings
 from rotina.triggers import Door, StreamConsumer, fire_due
+from rotina.worker.liveness import Hands, watch_consuming
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +65,12 @@ class Runtime:
         self._thread: threading.Thread | None = None
         self._resources: _Resources | None = None
         self._stack = contextlib.AsyncExitStack()
+        self._hands = Hands(most=1)
         self._consuming: list[asyncio.Task[None]] = []
 
     def serve(self, queue: Queue) -> None:
         """Drive the next run of a queue; blocks the calling thread until it ended or stopped."""
-        self._call(lambda resources: resources.driver.serve(queue))
+        self._busy(lambda resources: resources.driver.serve(queue))
 
     def sweep(self) -> None:
         """One sweep of the ledger, with the hints it finds, and the schedules that are due."""
@@ -76,7 +78,7 @@ class Runtime:
 
     def receive(self, fields: Mapping[str, Any], *, source: str, reference: str, key: str) -> None:
         """Make a run of a message, or keep it as refused; errors as in `Door.receive`."""
-        self._call(
+        self._busy(
             lambda resources: resources.door.receive(
                 fields, source=source, reference=reference, key=key
             )
@@ -88,6 +90,27 @@ class Runtime:
         For the one process of an io worker: in a prefork pool each child would be a consumer.
         """
         self._call(self._consume)
+
+    def watch(self, queues: Sequence[str], hands: int, restart: Callable[[], object]) -> None:
+        """Call `restart` when this process leaves messages of its queues waiting, until `close`.
+
+        It works on up to `hands` messages at once.
+        """
+        self._hands.most = hands
+
+        async def begin(resources: _Resources) -> None:  # noqa: ARG001
+            settings = self._settings
+            watching = watch_consuming(
+                settings.require_redis_url(),
+                queues,
+                self._hands,
+                seconds=settings.stuck_seconds,
+                restart=restart,
+            )
+            task = asyncio.create_task(watching, name="rotina-liveness")
+            self._stack.push_async_callback(_cancel, task)
+
+        self._call(begin)
 
     def open(self) -> None:
         """Start the loop and open pool, lease and gateway.
@@ -129,6 +152,13 @@ class Runtime:
                 self._submit(self._stack.aclose()).result()
             finally:
                 self._stop_loop()
+
+    def _busy(self, work: Callable[[_Resources], Coroutine[Any, Any, object]]) -> None:
+        self._hands.take()
+        try:
+            self._call(work)
+        finally:
+            self._hands.free()
 
     def _call(self, work: Callable[[_Resources], Coroutine[Any, Any, T]]) -> T:
         self.open()
