@@ -149,6 +149,8 @@ def _bind_lifetime(app: Celery, runtime: Runtime, settings: Settings) -> None:
 
         def __init__(self, worker: Any, **options: Any) -> None:
             super().__init__(worker, **options)
+            if "prefork" not in worker.pool_cls.__module__:
+                worker.start_again = restart
             signals.worker_shutting_down.connect(drain, weak=False)
             signals.worker_shutdown.connect(close, weak=False)
             signals.worker_process_shutdown.connect(close, weak=False)
