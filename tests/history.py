@@ -12,7 +12,9 @@ insert into rotina.run (
     id, tenant, workflow, queue, state, input, input_hash, idempotency_key, max_attempts,
     attempts, result, created_at, started_at, finished_at
 )
-select gen_random_uuid(), 'acme', 'old', 'io', 'succeeded', '{"number": 1}', md5(n::text),
+select (lpad(to_hex((extract(epoch from now() - interval '1 day') * 1000)::bigint + n), 12, '0')
+        || '7' || left(md5(n::text), 3) || '8' || right(md5(n::text), 15))::uuid,
+       'acme', 'old', 'io', 'succeeded', '{"number": 1}', md5(n::text),
        'old ' || n, 5, 1, '{"number": 2}', now() - interval '1 day', now() - interval '1 day',
        now() - interval '1 day'
 from generate_series(1, %(runs)s) n;

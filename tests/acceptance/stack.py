@@ -53,6 +53,10 @@ class Stack:
             check=False,
         )
 
+    def process(self, name: str) -> subprocess.Popen[bytes]:
+        """A process that was started and not ended by the test."""
+        return self._running[name]
+
     def kill(self, name: str) -> None:
         """kill -9, as the kernel's out-of-memory killer would."""
         process = self._running.pop(name)

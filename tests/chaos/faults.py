@@ -139,7 +139,7 @@ def freeze_worker(scene: Scene, name: str, times: int, *, hasten: bool = False) 
 
 def _freeze_driving(scene: Scene, name: str) -> list[str]:
     """Stop a worker in the middle of runs; returns them."""
-    query = DRIVEN.format(pid=scene.stack._running[name].pid)
+    query = DRIVEN.format(pid=scene.stack.process(name).pid)
     while True:
         scene.stack.wait_for(f"{name} to drive a run", lambda: bool(rows(scene.url, query)))
         _signal(scene, name, signal.SIGSTOP)
@@ -159,4 +159,4 @@ def _wait_for_end(scene: Scene, runs: list[str]) -> None:
 
 
 def _signal(scene: Scene, name: str, number: signal.Signals) -> None:
-    os.killpg(scene.stack._running[name].pid, number)
+    os.killpg(scene.stack.process(name).pid, number)

@@ -266,3 +266,38 @@ async def test_a_long_key_is_a_key(stage: Stage) -> None:
 def test_limits_that_make_no_sense_are_refused(limits: dict[str, object], problem: str) -> None:
     with pytest.raises(SettingsError, match=problem):
         limited(**limits)
+
+
+async def test_a_run_that_may_have_killed_its_worker_is_driven_alone_in_the_end(
+    stage: Stage,
+) -> None:
+    """Five attempts: the first two with everybody, then among 16, among 4, alone."""
+    for number in range(40):
+        await stage.accept(text=str(number))
+    sizes = []
+    while claims := [each for each in await _claim_many(stage) if each]:
+        sizes.append(len(claims))
+        # The attempt that a claim is counts already.
+        least = min(each.run.max_attempts - each.run.attempts + 1 for each in claims)
+        assert len(claims) <= {5: 40, 4: 40, 3: 16, 2: 4, 1: 1}[least]
+        await stage.execute(
+            "update rotina.run set worker_id = gen_random_uuid() where state = 'running'"
+        )
+        await sweep(stage.pool)
+    assert sizes[:3] == [40, 40, 16]
+    assert sizes[-1] == 1
+    assert sum(sizes) == 40 * 5
+
+
+async def _claim_many(stage: Stage) -> list[Claim | None]:
+    return await asyncio.gather(*(stage.claim() for _ in range(45)))
+
+
+async def test_what_has_killed_nobody_is_not_held_up_by_a_suspect(stage: Stage) -> None:
+    await stage.accept(text="suspect")
+    await stage.execute("update rotina.run set crashes = 4, attempts = 4")
+    await stage.accept(text="other suspect")
+    await stage.execute("update rotina.run set crashes = 4, attempts = 4")
+    for number in range(3):
+        await stage.accept(text=str(number))
+    assert sorted(await stage.texts()) == ["0", "1", "2", "suspect"]

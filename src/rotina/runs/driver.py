@@ -93,8 +93,8 @@ class Driver:
     _active: dict[UUID, "_Driving"] = field(default_factory=dict)
     _draining: bool = False
 
-    async def serve(self, queue: Queue) -> None:
-        """Drive the next run of a queue, as a hint asks for.
+    async def serve(self, queue: Queue) -> bool:
+        """Drive the next run of a queue, as a hint asks for; False: somebody else has to.
 
         The end of a run with limits may make room for one whose hint has been and gone, so the
         next one follows at once.
@@ -102,7 +102,8 @@ class Driver:
         while not self._draining:
             outcome, limited = await self._drive(queue)
             if outcome == "nothing" or not limited:
-                return
+                return True
+        return False
 
     async def drive(self, run_id: UUID) -> Outcome:
         """Claim a certain run and drive it to its end, or to where it has to stop.

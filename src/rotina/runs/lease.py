@@ -67,7 +67,8 @@ class Claim:
     resumes: bool
     """Whether an earlier attempt left checkpoints."""
     limited: bool
-    """Whether others may wait for the end of this run: those of its limits, or its parent."""
+    """Whether others may wait for the end of this run: those of its limits, its parent,
+    or other suspects (see `rotina.is_safe`)."""
 
 
 @dataclass
@@ -153,7 +154,8 @@ class WorkerLease:
             resumes=row["resumes"],
             limited=bool({tenant, "*"} & set(ceilings))
             or row["limit_key"] is not None
-            or row["child_group"] is not None,
+            or row["child_group"] is not None
+            or row["crashes"] > 0,
         )
 
     async def _keep_beating(self, own: Pool) -> None:

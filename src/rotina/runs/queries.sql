@@ -91,7 +91,8 @@ where parent_id = %(run_id)s and child_group = %(group)s order by child_index;
 -- With a run that is retried, what failed of the groups it waits for.
 with retried as (
     update rotina.run
-    set state = 'queued', attempts = 0, error = null, finished_at = null, available_at = now(),
+    set state = 'queued', attempts = 0, crashes = 0, error = null, finished_at = null,
+        available_at = now(),
         cancel_requested_at = null, paused_at = null, hinted_at = null, hints = 0
     where parent_id = %(id)s and child_group is not null and state in ('failed', 'cancelled')
     returning id
@@ -197,7 +198,8 @@ where run_id = %(run_id)s and task = %(task)s and kind = %(kind)s and digest = %
 
 -- name: record_told
 -- What a run was told, in that order.
-select node, kind, digest, request, answer from rotina.recorded where run_id = %(run_id)s order by id;
+select node, kind, digest, request, answer from rotina.recorded
+where run_id = %(run_id)s order by id;
 
 -- name: record_done
 -- The effects of a run, with their receipts.
@@ -515,7 +517,8 @@ returning id, state, queue;
 -- name: retry_run
 -- Another set of attempts, from the last checkpoint.
 update rotina.run
-set state = 'queued', attempts = 0, error = null, finished_at = null, available_at = now(),
+set state = 'queued', attempts = 0, crashes = 0, error = null, finished_at = null,
+    available_at = now(),
     cancel_requested_at = null, paused_at = null, hinted_at = now(), hints = 0
 where id = %(id)s and tenant = %(tenant)s and state in ('failed', 'cancelled')
 returning id, state, queue;
@@ -575,7 +578,8 @@ with lost as (
             'message', 'The worker died in the last of ' || attempts || ' attempts; the run may be '
                 'what kills it. See the worker''s log, then start the run again.') end,
         finished_at = case when attempts >= max_attempts then now() end,
-        worker_id = null, lease_token = null, hinted_at = null, hints = 0, available_at = now()
+        worker_id = null, lease_token = null, hinted_at = null, hints = 0, available_at = now(),
+        crashes = crashes + 1
     from lost where run.id = lost.id
     returning run.id, run.state, run.attempts, lost.worker_id
 )

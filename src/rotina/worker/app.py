@@ -9,6 +9,7 @@ tasks are acknowledged early and never retried by Celery.
 its run is committed. It is acknowledged after that, and its key makes a redelivery harmless.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -82,23 +83,24 @@ def send_hint(app: Celery, hint: Hint) -> bool:
     The run is safe either way: it is committed, and the sweeper sends the hint again.
     """
     try:
-        app.send_task(
-            DRIVE,
-            args=[hint.queue],
-            queue=hint.queue,
-            retry=True,
-            retry_policy=PUBLISH_RETRIES,
-        )
+        _tell(app, hint.queue)
     except OperationalError as error:  # what kombu makes of every transport's own errors
         logger.warning("no hint for run %s (%s): the sweeper will send it", hint.run_id, error)
         return False
     return True
 
 
+def _tell(app: Celery, queue: str) -> None:
+    app.send_task(DRIVE, args=[queue], queue=queue, retry=True, retry_policy=PUBLISH_RETRIES)
+
+
 def _add_tasks(app: Celery, runtime: Runtime) -> None:
     @app.task(name=DRIVE)  # type: ignore[untyped-decorator]
     def drive(queue: Queue) -> None:
-        runtime.serve(queue)
+        if not runtime.serve(queue):
+            # Taken before the worker began to drain. If that fails, the sweeper sends another.
+            with contextlib.suppress(OperationalError):
+                _tell(app, queue)
 
     @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
     def sweep() -> None:

@@ -68,9 +68,12 @@ class Runtime:
         self._hands = Hands(most=1)
         self._consuming: list[asyncio.Task[None]] = []
 
-    def serve(self, queue: Queue) -> None:
-        """Drive the next run of a queue; blocks the calling thread until it ended or stopped."""
-        self._busy(lambda resources: resources.driver.serve(queue))
+    def serve(self, queue: Queue) -> bool:
+        """Drive the next run of a queue; blocks the calling thread until it ended or stopped.
+
+        False: this process takes nothing more, the hint is for another one.
+        """
+        return self._busy(lambda resources: resources.driver.serve(queue))
 
     def sweep(self) -> None:
         """One sweep of the ledger, with the hints it finds, and the schedules that are due."""
@@ -153,10 +156,10 @@ class Runtime:
             finally:
                 self._stop_loop()
 
-    def _busy(self, work: Callable[[_Resources], Coroutine[Any, Any, object]]) -> None:
+    def _busy(self, work: Callable[[_Resources], Coroutine[Any, Any, T]]) -> T:
         self._hands.take()
         try:
-            self._call(work)
+            return self._call(work)
         finally:
             self._hands.free()
 

@@ -10,6 +10,8 @@ alter table rotina.run
     add column period interval check (period > interval '0'),
     -- Out of the way until its key has room: then no claim has to step over it.
     add column parked boolean not null default false,
+    -- How often its worker was lost while it drove this run.
+    add column crashes integer not null default 0,
     add check (limit_key is not null or max_running is null and max_starts is null),
     add check ((max_starts is null) = (period is null));
 
@@ -23,6 +25,8 @@ create index run_limited on rotina.run (tenant, limit_key, state, parked)
 create index run_starts on rotina.run (tenant, limit_key, started_at)
     where max_starts is not null and started_at is not null;
 create index run_parked on rotina.run (hinted_at) where state = 'queued' and parked;
+
+create index run_suspect on rotina.run (worker_id) where state = 'running' and crashes > 0;
 
 -- When a tenant was last served; written only while several wait.
 create unlogged table rotina.turn (
@@ -216,10 +220,31 @@ begin
 end
 $$;
 
+-- How many suspects a worker drives at once, by the attempts that one of them has left.
+create function rotina.company(attempts_left integer) returns integer
+language sql immutable
+return case when attempts_left > 3 then 1000000 when attempts_left = 3 then 16
+    when attempts_left = 2 then 4 else 1 end;
+
+-- Whether a worker may take a run, as far as it is suspected of killing workers. All that a worker
+-- drove when it was lost are suspects. The fewer attempts one has left, the fewer of them a worker
+-- drives at once, the last time one: so a run that kills its worker is found alone, and its
+-- neighbours do not end with it.
+create function rotina.is_safe(due rotina.run, for_worker uuid) returns boolean
+language sql stable
+return due.crashes = 0 or (
+    select count(*) < least(
+        rotina.company(due.max_attempts - due.attempts),
+        min(rotina.company(r.max_attempts - r.attempts + 1))
+    )
+    from rotina.run r
+    where r.worker_id = for_worker and r.state = 'running' and r.crashes > 0
+);
+
 -- The next run of one tenant that is due, whose checkpoints the worker's code goes on with and
 -- whose key has room; those that met a full one are out of the way afterwards.
 create function rotina.next_run(
-    from_queue text, of_tenant text, only_run uuid, versions jsonb
+    from_queue text, of_tenant text, only_run uuid, for_worker uuid, versions jsonb
 ) returns rotina.run
 language plpgsql as $$
 declare
@@ -231,6 +256,7 @@ begin
         where r.queue = from_queue and r.tenant = of_tenant
           and r.state = 'queued' and not r.parked and r.paused_at is null
           and r.available_at <= now() and (only_run is null or r.id = only_run)
+          and (r.crashes = 0 or rotina.is_safe(r, for_worker))
           and (versions is null or versions ? r.workflow and (
               r.version is null or versions -> r.workflow @> to_jsonb(r.version)
               or not exists (select from rotina.checkpoint c where c.thread_id = r.id::text)
@@ -239,6 +265,11 @@ begin
         for update skip locked;
         if not found then
             return null;
+        end if;
+        if due.crashes > 0 then
+            -- Of several claims of this worker at once, the next one sees what this one takes.
+            perform pg_advisory_xact_lock(hashtextextended('suspects ' || for_worker, 0));
+            continue when not rotina.is_safe(due, for_worker);
         end if;
         if due.limit_key is null then
             return due;
@@ -298,7 +329,7 @@ begin
                 select count(*) from rotina.run r where r.state = 'running' and r.tenant = served
             );
         end if;
-        due := rotina.next_run(from_queue, served, only_run, versions);
+        due := rotina.next_run(from_queue, served, only_run, by_worker, versions);
         continue when due.id is null;
         stands := exists (select from rotina.checkpoint c where c.thread_id = due.id::text);
         resumes := stands or exists (select from rotina.recorded t where t.run_id = due.id);
