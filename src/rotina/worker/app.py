@@ -9,7 +9,6 @@ tasks are acknowledged early and never retried by Celery.
 its run is committed. It is acknowledged after that, and its key makes a redelivery harmless.
 """
 
-import contextlib
 import logging
 import os
 import signal
@@ -20,7 +19,6 @@ from typing import Any
 
 from celery import Celery, Task, bootsteps, signals
 from celery.exceptions import Reject
-from kombu.exceptions import OperationalError
 
 from rotina.runs import Hint, Queue
 from rotina.settings import Settings
@@ -82,25 +80,23 @@ def send_hint(app: Celery, hint: Hint) -> bool:
 
     The run is safe either way: it is committed, and the sweeper sends the hint again.
     """
+    return _tell(app, hint.queue, f"run {hint.run_id}")
+
+
+def _tell(app: Celery, queue: str, whom: str) -> bool:
     try:
-        _tell(app, hint.queue)
-    except OperationalError as error:  # what kombu makes of every transport's own errors
-        logger.warning("no hint for run %s (%s): the sweeper will send it", hint.run_id, error)
+        app.send_task(DRIVE, args=[queue], queue=queue, retry=True, retry_policy=PUBLISH_RETRIES)
+    except Exception as error:  # noqa: BLE001 - kombu raises AttributeError too for a lost broker
+        logger.warning("no hint for %s (%r): the sweeper will send it", whom, error)
         return False
     return True
-
-
-def _tell(app: Celery, queue: str) -> None:
-    app.send_task(DRIVE, args=[queue], queue=queue, retry=True, retry_policy=PUBLISH_RETRIES)
 
 
 def _add_tasks(app: Celery, runtime: Runtime) -> None:
     @app.task(name=DRIVE)  # type: ignore[untyped-decorator]
     def drive(queue: Queue) -> None:
         if not runtime.serve(queue):
-            # Taken before the worker began to drain. If that fails, the sweeper sends another.
-            with contextlib.suppress(OperationalError):
-                _tell(app, queue)
+            _tell(app, queue, "a run of another worker")  # taken before this one began to drain
 
     @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
     def sweep() -> None:
