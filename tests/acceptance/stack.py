@@ -92,13 +92,14 @@ class Stack:
         self.rotina(name, "worker", kind)
         self.wait_for(f"{name} to be ready", lambda: self.log(name).count(" ready.") > seen)
 
-    def model(self, script: str, delay: float = 0.0) -> str:
-        """Start a scripted model server; returns its base URL."""
+    def model(self, script: str, delay: float = 0.0, log: Path | None = None) -> str:
+        """Start a scripted model server; returns its base URL. Its requests go to `log`."""
         name = "model"
         self.start(
             name,
             *("-m", "tests.scripted_model", "--port", "0"),
             *("--script", script, "--delay", str(delay)),
+            *(() if log is None else ("--log", str(log))),
         )
         self.wait_for("the model server", lambda: "http://" in self.log(name))
         return next(line for line in self.log(name).splitlines() if line.startswith("http://"))

@@ -56,7 +56,10 @@ class Call:
         lane: Lane,
         origin: Origin,
         timeout: float | None,
+        *,
+        keeps: bool = False,
     ) -> None:
+        """`keeps`: a good answer is recorded by the caller, at once with the call's row."""
         self._kind: Literal["chat", "embedding"] = kind
         self._lane = lane
         self._origin = origin
@@ -67,6 +70,8 @@ class Call:
         self._usage: Usage | None = None
         self._model = lane.deployment.model
         self._latency_ms = 0
+        self._row: asyncio.Task[None] | None = None
+        self._keeps = keeps
         self.attempts = 0
 
     async def __aenter__(self) -> Self:
@@ -97,7 +102,7 @@ class Call:
         gave_up = kind is not None and not issubclass(kind, Exception)
         # Whoever gave up (cancelled, or closed the stream) does not wait for the database.
         outcome = OK if kind is None else "CancelledError" if gave_up else kind.__name__
-        await self._record(outcome, wait=not gave_up)
+        await self._record(outcome, wait=not gave_up and not (self._keeps and kind is None))
 
     async def tried(self, operation: Callable[[], Awaitable[T]]) -> T:
         """The result of `operation`, retried by the gateway's policy within the deadline."""
@@ -122,6 +127,11 @@ class Call:
         """Add the tokens of one reply; they are paid for even if the reply is of no use."""
         self._usage = usage if self._usage is None else self._usage + usage
         self._model = model or self._model
+
+    async def entered(self) -> None:
+        """Wait until the call's row is in the ledger."""
+        if self._row is not None:
+            await asyncio.shield(self._row)
 
     def facts(self) -> dict[str, Any]:
         """What every answer says about its call, once the call is over."""
@@ -176,4 +186,6 @@ class Call:
             attempts=self.attempts,
             started_at=self._started_at,
         )
-        await self._lane.records.write(call, wait=wait)
+        self._row = self._lane.records.write(call)
+        if wait:
+            await self.entered()

@@ -127,7 +127,8 @@ class Gateway:
             return ChatAnswer.model_validate_json(place.answer)
         lane = self._lanes.get(route)
         request = lane.prepare(wanted)
-        async with Call("chat", lane, self._origin, timeout) as call:
+        keeps = place is not None
+        async with Call("chat", lane, self._origin, timeout, keeps=keeps) as call:
             reply = await call.tried(lambda: lane.provider.chat(request))
             call.count(reply.usage, reply.model)
             data = check_reply(reply, contract, lane)
@@ -140,6 +141,7 @@ class Gateway:
         )
         if place is not None:
             await place.keep(answer.model_dump_json().encode())
+            await call.entered()
         return answer
 
     async def stream(  # noqa: PLR0913 - as in chat
@@ -180,7 +182,8 @@ class Gateway:
         lane = self._lanes.get(route)
         request = lane.prepare(wanted)
         whole = Assembly()
-        async with Call("chat", lane, self._origin, timeout) as call:
+        keeps = place is not None
+        async with Call("chat", lane, self._origin, timeout, keeps=keeps) as call:
             opened = await call.tried(lambda: open_stream(lane.provider, request))
             async with contextlib.aclosing(call.rest(opened)) as chunks:
                 async for chunk in chunks:
@@ -191,6 +194,7 @@ class Gateway:
             check_reply(reply, contract, lane)
         if place is not None:
             await place.keep(_as_chunk(reply).model_dump_json().encode())
+            await call.entered()
 
     async def embed(
         self,
@@ -210,7 +214,8 @@ class Gateway:
             return Embeddings.model_validate_json(place.answer)
         lane = self._lanes.get(route)
         vectors: list[list[float]] = []
-        async with Call("embedding", lane, self._origin, timeout) as call:
+        keeps = place is not None
+        async with Call("embedding", lane, self._origin, timeout, keeps=keeps) as call:
             for start in range(0, len(texts), EMBEDDING_BATCH):
                 batch = list(texts[start : start + EMBEDDING_BATCH])
                 reply = await call.tried(functools.partial(lane.provider.embed, batch))
@@ -220,6 +225,7 @@ class Gateway:
         answer = Embeddings(vectors=vectors, **call.facts())
         if place is not None:
             await place.keep(answer.model_dump_json().encode())
+            await call.entered()
         return answer
 
     async def _place(self, kind: str, route: str, request: Mapping[str, Any]) -> Recorded | None:

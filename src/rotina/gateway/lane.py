@@ -25,15 +25,14 @@ class Records:
         self._ledger = ledger
         self._under_way: set[asyncio.Task[None]] = set()
 
-    async def write(self, call: ModelCall, *, wait: bool) -> None:
+    def write(self, call: ModelCall) -> asyncio.Task[None] | None:
         """Write the row, in a task of its own: cancelling the caller does not lose it."""
         if self._ledger is None:
-            return
+            return None
         task = asyncio.create_task(self._write(self._ledger, call))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        if wait:
-            await asyncio.shield(task)
+        return task
 
     async def flush(self) -> None:
         """Wait for the rows that are being written."""
