@@ -1,5 +1,6 @@
 """What goes wrong, as often as asked: shared by the long tests and their short slices."""
 
+import contextlib
 import os
 import signal
 import time
@@ -98,6 +99,68 @@ def starve_database(scene: Scene, database: Server, times: int) -> None:
             connection.execute("alter database rotina connection limit 2")
             scene.pause(1.0, 5.0)
             connection.execute("alter database rotina connection limit -1")
+
+
+def fill_disk(scene: Scene, database: Server, times: int) -> None:
+    """PostgreSQL has no room for one more row, nor for its log; then it has again."""
+    assert database.files is not None
+    filler = database.files / "filler"
+    for _ in range(times):
+        scene.pause(0.5, 2.0)
+        _wait_for_driven(scene)
+        refused = len(scene.refused())
+        with filler.open("wb") as file, contextlib.suppress(OSError):
+            while file.write(b"0" * 65536):
+                file.flush()
+        # What room it has in files of its own is used up by rows of no use.
+        deadline = time.monotonic() + 60
+        while len(scene.refused()) == refused and time.monotonic() < deadline:
+            with contextlib.suppress(psycopg.Error):
+                _write_junk(scene.url)
+        _wait_for_refusal(scene, refused)
+        filler.unlink()
+        if database.process.poll() is not None:
+            database.start()
+
+
+def _write_junk(url: str) -> None:
+    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+        connection.execute("create table if not exists junk (text text)")
+        for _ in range(100):
+            connection.execute(
+                "insert into junk select repeat(md5(n::text), 60) from generate_series(1, 500) n"
+            )
+
+
+def fail_transactions(scene: Scene, share: float) -> None:
+    """Make a share of the statements that write runs fail, as under strict isolation."""
+    with psycopg.connect(scene.url) as connection:
+        connection.execute("create sequence tripped")
+        connection.execute("select nextval('tripped')")
+        connection.execute("grant usage on sequence tripped to public")
+        connection.execute(
+            f"""
+            create function trip() returns trigger language plpgsql as $$
+            begin
+                if random() < {share} then
+                    perform nextval('tripped');  -- which no rollback takes back
+                    raise exception 'tripped' using errcode = 'serialization_failure';
+                end if;
+                return new;
+            end $$
+            """.encode()
+        )
+        for table in ("run", "run_event", "checkpoint", "recorded", "effect"):
+            connection.execute(
+                f"create trigger trip before insert or update on rotina.{table} "
+                "for each row execute function trip()".encode()
+            )
+
+
+def failed_transactions(scene: Scene) -> int:
+    """How many have failed so far."""
+    (found,) = rows(scene.url, "select last_value - 1 as n from tripped")
+    return int(found["n"])
 
 
 def _wait_for_refusal(scene: Scene, before: int) -> None:

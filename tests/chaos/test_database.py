@@ -1,10 +1,22 @@
 """A PostgreSQL that stops at once, or lets nobody in: no is an answer, a false yes is not."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
-from tests.chaos.faults import restart_database, starve_database
+from rotina.database import migrate
+from tests.acceptance.ledger import all_ended
+from tests.chaos.faults import (
+    fail_transactions,
+    failed_transactions,
+    fill_disk,
+    restart_database,
+    starve_database,
+)
 from tests.chaos.scene import Scene
-from tests.chaos.servers import Server
+from tests.chaos.servers import Server, own_postgres
+from tests.conftest import PROJECT
 
 RUNS = 60
 WORKERS = ("worker-a", "worker-b")
@@ -27,3 +39,40 @@ def test_it_lets_nobody_in(scene: Scene, database: Server) -> None:
     starve_database(scene, database, 2)
     scene.finish(faults=2)
     assert scene.refused(), "nobody was told no: the test shows nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_its_disk_is_full(scene: Scene, tmp_path: Path) -> None:
+    with own_postgres(tmp_path / "postgres", small=True) as database:
+        asyncio.run(migrate(database.url, [PROJECT / "workflows" / "migrations"]))
+        scene.change(DATABASE_URL=database.url)
+        scene.url = database.url
+        scene.work(*WORKERS, concurrency=4, delay=1.0)
+        scene.accept(RUNS, pause=2.0)
+        fill_disk(scene, database, 1)
+        scene.finish(faults=1)
+        scene.stack.stop()
+    assert scene.refused(), "nobody was told no: the test shows nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_its_transactions_fail_now_and_then(scene: Scene, database: Server) -> None:
+    fail_transactions(scene, share=0.03)
+    scene.work(*WORKERS, concurrency=10, delay=0.5)
+    scene.accept(2 * RUNS, pause=0.1)
+    scene.finish(faults=failed_transactions(scene))
+    assert failed_transactions(scene) > RUNS / 4, "too few failed: the test shows nothing"
+
+
+def test_some_transactions_fail(scene: Scene, database: Server) -> None:
+    fail_transactions(scene, share=0.06)
+    scene.work("worker-a", concurrency=10, delay=0.2)
+    scene.accept(10, pause=0.05)
+    scene.stack.wait_for("all to be accepted", scene.all_accepted)
+    while not all_ended(scene.url, 10):
+        scene.age_hints()  # a claim that failed has used its hint up
+        scene.pause(0.5, 1.0)
+    scene.finish(faults=failed_transactions(scene))
+    assert failed_transactions(scene) > 0

@@ -53,9 +53,10 @@ def survive(
     receiver = stack.log("receiver").splitlines()[0]
     begun, killed, kills = time.monotonic(), time.monotonic(), 0
     stack.start("client", "-m", "tests.chaos.starting", str(runs), receiver)
-    while _ended(scene.url) < runs:
+    while (ended := _ended(scene.url)) < runs:
         scene.pause(0.1, 0.3)
-        if time.monotonic() - killed > kill_every and kills != most_kills:
+        due = time.monotonic() - killed > kill_every and kills != most_kills
+        if due and ended:
             victim = scene.moments.choice(WORKERS)
             stack.kill(victim)
             stack.rotina(victim, "worker", "io")
