@@ -82,7 +82,6 @@ class Scene:
     def age_hints(self) -> None:
         """Make each hint old: whatever the broker still has, the sweeper sends it again now."""
         with psycopg.connect(self.url) as connection:
-            connection.execute("set local session_replication_role = replica")  # no trigger's fault
             connection.execute("update rotina.run set hinted_at = now() - interval '1 hour'")
 
     def hinted_again(self) -> int:
