@@ -69,7 +69,7 @@ def test_its_transactions_fail_now_and_then(scene: Scene, database: Server) -> N
 
 
 def test_some_transactions_fail(scene: Scene, database: Server) -> None:
-    fail_transactions(scene, share=0.06)
+    fail_transactions(scene, share=0.04)
     scene.work("worker-a", concurrency=10, delay=0.2)
     scene.accept(10, pause=0.05)
     scene.stack.wait_for("all to be accepted", scene.all_accepted)
