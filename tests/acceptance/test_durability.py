@@ -36,6 +36,29 @@ def test_a_worker_that_does_not_consume_starts_again(
     assert log.count(" ready.") == 2, "the same process, started again"
 
 
+def test_a_worker_that_drains_leaves_messages_on_purpose(
+    processes: Stack, database_url: str, tmp_path: Path
+) -> None:
+    url = processes.model("tests.acceptance.scripts:invoice", delay=8)
+    processes.environment = {
+        **processes.environment,
+        "OPENAI_BASE_URL": url,
+        "ROTINA_MODEL": "scripted",
+        "ROTINA_STUCK_SECONDS": "1",
+    }
+    processes.worker()
+    first, *others = write_documents(tmp_path, 3)
+    start_runs(processes, [first])
+    running = "select id from rotina.run where state = 'running'"
+    processes.wait_for("the run to be driven", lambda: len(rows(database_url, running)) == 1)
+    worker = processes.process("worker-io")
+    worker.terminate()
+    start_runs(processes, others)
+    assert worker.wait(60) == 0, "it ends, and does not start again"
+    assert "starts again" not in processes.log("worker-io")
+    assert rows(database_url, running) == []
+
+
 def test_three_kills_among_twenty_documents(
     scripted: Stack, database_url: str, tmp_path: Path
 ) -> None:

@@ -1,11 +1,14 @@
 """Celery's consumer; where Celery's own would end the worker, it starts the worker again."""
 
 import logging
+import time
 
 from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 1.0
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
@@ -25,5 +28,6 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
             if start_again is None:
                 raise
             logger.exception("the consumer is broken: the worker hands its runs back")
+            time.sleep(PAUSE_SECONDS)  # what breaks it may still be there
             start_again()
             raise WorkerShutdown(0) from None

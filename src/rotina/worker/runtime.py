@@ -112,6 +112,7 @@ class Runtime:
             )
             task = asyncio.create_task(watching, name="rotina-liveness")
             self._stack.push_async_callback(_cancel, task)
+            self._consuming.append(task)  # a worker that drains leaves messages on purpose
 
         self._call(begin)
 
