@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -88,7 +89,7 @@ class Scene:
         """How many runs needed another hint than the first."""
         return len(rows(self.url, "select id from rotina.run where hints > 0"))
 
-    def finish(self, faults: int, timeout: float = 300) -> None:
+    def finish(self, faults: int | Callable[[], int], timeout: float = 300) -> None:
         """Wait for the end of every run: each accepted one is there, and ended once."""
         self.stack.wait_for("all to be accepted", self.all_accepted, timeout)
         self.stack.wait_for("all to end", lambda: all_ended(self.url, self.runs), timeout)
@@ -97,7 +98,8 @@ class Scene:
         check_results(self.url, self.runs)
         attempts = sum(row["attempts"] for row in found)
         print(
-            f"seed {self.seed}: {self.runs} runs, {faults} faults, "
+            f"seed {self.seed}: {self.runs} runs, {faults if isinstance(faults, int) else faults()} "
+            "faults, "
             f"{time.monotonic() - self.began:.0f} s, {attempts} attempts, "
             f"{len(self.refused())} refusals, 0 lost, 0 doubled"
         )

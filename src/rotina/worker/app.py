@@ -95,7 +95,14 @@ def _tell(app: Celery, queue: str, whom: str) -> bool:
 def _add_tasks(app: Celery, runtime: Runtime) -> None:
     @app.task(name=DRIVE)  # type: ignore[untyped-decorator]
     def drive(queue: Queue) -> None:
-        if not runtime.serve(queue):
+        try:
+            taken = runtime.serve(queue)
+        except Exception:
+            # The database, mostly: the hint is for the time when it is back.
+            time.sleep(OFFER_AGAIN_SECONDS)
+            _tell(app, queue, "a run that could not be claimed")
+            raise
+        if not taken:
             _tell(app, queue, "a run of another worker")  # taken before this one began to drain
 
     @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
