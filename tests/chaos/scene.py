@@ -97,9 +97,9 @@ class Scene:
         assert sorted(row["id"] for row in found) == sorted(self.accepted())
         check_results(self.url, self.runs)
         attempts = sum(row["attempts"] for row in found)
+        count = faults if isinstance(faults, int) else faults()
         print(
-            f"seed {self.seed}: {self.runs} runs, {faults if isinstance(faults, int) else faults()} "
-            "faults, "
+            f"seed {self.seed}: {self.runs} runs, {count} faults, "
             f"{time.monotonic() - self.began:.0f} s, {attempts} attempts, "
             f"{len(self.refused())} refusals, 0 lost, 0 doubled"
         )
