@@ -19,7 +19,7 @@ from tests.chaos.journey import LEASE_SECONDS, Traveller, expected, make_driver,
 from tests.conftest import PROJECT
 from tests.scripted_model import ScriptedModel
 
-SLICE = 29
+SLICE = 59
 """Every so manieth boundary in the short slice."""
 
 
