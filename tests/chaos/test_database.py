@@ -66,7 +66,7 @@ def test_its_transactions_fail_now_and_then(scene: Scene, database: Server) -> N
 
 
 def test_some_transactions_fail(scene: Scene, database: Server) -> None:
-    fail_transactions(scene, share=0.04)
+    fail_transactions(scene, share=0.03)
     scene.work("worker-a", concurrency=10, delay=0.2)
     scene.accept(8, pause=0.05)
     scene.finish(lambda: failed_transactions(scene))
