@@ -21,11 +21,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 from pydantic import BaseModel
 
+from benchmarks.durable_run import own_database
 from rotina.database import migrate, open_pool
 from rotina.embedded import postgres
 from rotina.runs import Journal, RunStore, WorkerLease, Workflow
@@ -115,13 +114,6 @@ async def bench(base: str, history: int, rounds: int) -> dict[str, Any]:
             "machine": f"{platform.machine()}, Python {platform.python_version()}",
         },
     }
-
-
-def own_database(base: str, name: str) -> str:
-    """A new database on the server."""
-    with psycopg.connect(base, autocommit=True) as connection:
-        connection.execute(f"create database {name}".encode())
-    return urlunsplit(urlsplit(base)._replace(path=f"/{name}"))
 
 
 def main() -> None:
