@@ -18,6 +18,7 @@ from uuid_utils.compat import uuid7
 from rotina.database import load_queries
 from rotina.errors import ChildFailedError, InvalidInputError, RunError
 from rotina.runs.effects import Effects, Receipt
+from rotina.runs.flow import check_priority
 from rotina.runs.lease import Fence
 from rotina.runs.questions import MARK
 from rotina.runs.run import Run
@@ -68,6 +69,8 @@ class Children:
         Accepted when this returns, it outlives its parent, cancelled or not; the id is the same in
         every attempt. Raises `UnknownWorkflowError`, `InvalidInputError`, or `LeaseLostError`.
         """
+        if priority is not None:
+            check_priority(priority)
         receipt = await self._accept(name, workflow, [value], grouped=False, priority=priority)
         return UUID(receipt["first"])
 
@@ -128,6 +131,7 @@ class Children:
             )
         checked = [declared.validate_input(value) for value in values]
         rows = _new_rows(declared, checked, self._shared(declared, name, limit), limit)
+        inputs = input_hash({"inputs": [row["input_hash"] for row in rows]})
         values_of = {
             "tenant": self._run.tenant,
             "workflow": declared.name,
@@ -148,15 +152,13 @@ class Children:
                 self._sql["insert_children"], {**values_of, "rows": Jsonb(rows)}
             )
             new.extend(Hint(row["id"], declared.queue) for row in rows if row["hinted"])
-            hashes = input_hash({"inputs": [row["input_hash"] for row in rows]})
-            return {"first": rows[0]["id"], "runs": len(rows), "inputs": hashes}
+            return {"first": rows[0]["id"], "runs": len(rows), "inputs": inputs}
 
         try:
             receipt = await self._effects.transact(name, insert)
         except NOT_STORABLE as error:
             raise not_storable(declared, error) from None
-        hashes = input_hash({"inputs": [row["input_hash"] for row in rows]})
-        if receipt.get("inputs") != hashes:
+        if receipt.get("inputs") != inputs:
             raise RunError(
                 f"{name!r} has started runs with other inputs: a node that is run again has to ask "
                 "for the same; what changes belongs into a `@step`, or into the name"
