@@ -104,7 +104,7 @@ class Served:
 
     async def drive(self, run_id: str | UUID) -> str:
         """What a worker does with hints, until this run's turn came; its state then."""
-        runtime = Runtime(self.settings, lambda hint: None)
+        runtime = Runtime(self.settings, lambda queue, runs: None)
         url = self.settings.require_database_url()
         async with await psycopg.AsyncConnection.connect(url) as connection:
 

@@ -5,7 +5,6 @@ import random
 import time
 from pathlib import Path
 
-import psycopg
 from celery import Celery
 
 from tests.acceptance.ledger import (
@@ -87,8 +86,6 @@ def test_a_broker_that_forgets_everything(
     with redis.Redis.from_url(redis_url) as client:
         assert client.llen("io") == 3
         client.flushall()
-    with psycopg.connect(database_url) as connection:
-        connection.execute("update rotina.run set hinted_at = now() - interval '1 hour'")
     scripted.rotina("beat", "beat")
     scripted.worker()
     scripted.wait_for("all runs to end", lambda: all_ended(database_url, 3))

@@ -168,7 +168,6 @@ def test_beat_is_killed_after_it_asked_while_it_fires_and_while_results_are_writ
         assert len(rows(database_url, "select from rotina.run")) == 1, "accepted, not recorded"
         stack.kill("worker-io")
         again(stack, "beat")
-    let_hints_expire(database_url)
     results = "invoice_register, ticket, rotina.message"
     with office.locked(results, writers=3) as wait_for_writers:
         stack.worker()
@@ -207,12 +206,6 @@ def stored(database_url: str) -> dict[str, str]:
     return {"sha256": digest, "name": "invoice.txt"}
 
 
-def let_hints_expire(database_url: str) -> None:
-    """The time after which a hint counts as lost, passed."""
-    with psycopg.connect(database_url) as connection:
-        connection.execute("update rotina.run set hinted_at = now() - interval '1 hour'")
-
-
 def again(stack: Stack, name: str) -> None:
     """kill -9, and another one."""
     stack.kill(name)
@@ -244,7 +237,6 @@ def test_the_server_is_killed_before_and_after_it_accepts_and_while_clients_list
         stack.kill("server")
         client.client_unpause()
     assert_no_answer(unanswered)
-    let_hints_expire(database_url)
 
     stack.worker()
     reopen(door)

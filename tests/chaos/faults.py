@@ -66,7 +66,7 @@ def _wait_for_queue(scene: Scene, broker: Server) -> None:
 
 def _wait_for_lost_hint(scene: Scene) -> None:
     """Until a run was accepted that no queue was told of."""
-    text = "no hint for run"
+    text = "was not told"
     seen = scene.told().count(text)
     scene.stack.wait_for("a run without a hint", lambda: scene.told().count(text) > seen)
 
@@ -180,17 +180,12 @@ def _wait_for_log(scene: Scene, name: str, text: str, seen: int | None = None) -
     )
 
 
-def freeze_worker(scene: Scene, name: str, times: int, *, hasten: bool = False) -> None:
-    """A worker stands still until others have ended its runs, and wakes up in the middle of them.
-
-    `hasten`: hints that it took to sleep with it are sent again at once.
-    """
+def freeze_worker(scene: Scene, name: str, times: int) -> None:
+    """A worker stands still until others have ended its runs, and wakes up in the middle."""
     text, taken = "was taken over", 0
     for _ in range(times):
         scene.pause(0.2, 1.5)
         runs = _freeze_driving(scene, name)
-        if hasten:
-            scene.age_hints()
         _wait_for_end(scene, runs)
         seen = scene.stack.log(name).count(text)
         _signal(scene, name, signal.SIGCONT)

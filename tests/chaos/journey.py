@@ -202,7 +202,7 @@ class Traveller:
         while True:
             await sweep(self._pool)
             await self._answer(letters)
-            await self._driver.serve("io")
+            await self._driver.drive("io")
             open_runs = [run for run in await self._store.list_runs() if not run.ended]
             if not open_runs:
                 return

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-import psycopg
-
 from tests.acceptance.ledger import all_ended, check_results, rows
 from tests.acceptance.scripts import document
 from tests.acceptance.stack import Stack
@@ -79,15 +77,6 @@ class Scene:
     def pause(self, least: float, most: float) -> None:
         """Let some time pass."""
         time.sleep(self.moments.uniform(least, most))
-
-    def age_hints(self) -> None:
-        """Make each hint old: whatever the broker still has, the sweeper sends it again now."""
-        with psycopg.connect(self.url) as connection:
-            connection.execute("update rotina.run set hinted_at = now() - interval '1 hour'")
-
-    def hinted_again(self) -> int:
-        """How many runs needed another hint than the first."""
-        return len(rows(self.url, "select id from rotina.run where hints > 0"))
 
     def finish(self, faults: int | Callable[[], int], timeout: float = 300) -> None:
         """Wait for the end of every run: each accepted one is there, and ended once."""

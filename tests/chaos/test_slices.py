@@ -12,7 +12,6 @@ def test_the_broker_forgets_everything(scene: Scene, broker: Server) -> None:
     scene.accept(RUNS, pause=0.05)
     flush_broker(scene, broker, 1)
     scene.stack.wait_for("all to be accepted", scene.all_accepted)
-    scene.age_hints()
     scene.finish(faults=1)
 
 
@@ -21,14 +20,13 @@ def test_the_database_restarts_at_once(scene: Scene, database: Server) -> None:
     scene.accept(RUNS, pause=0.1)
     restart_database(scene, database, "worker-a", 1)
     scene.stack.wait_for("all to be accepted", scene.all_accepted)
-    scene.age_hints()
     scene.finish(faults=1)
 
 
 def test_a_worker_stands_still(scene: Scene) -> None:
     scene.work("worker-a", "worker-b", concurrency=3, delay=0.6)
     scene.accept(RUNS - 2, pause=0.1)
-    freeze_worker(scene, "worker-a", 1, hasten=True)
+    freeze_worker(scene, "worker-a", 1)
     scene.stack.terminate("worker-b")
     scene.accept(2, pause=0.05)
     scene.finish(faults=1)

@@ -19,7 +19,7 @@ from rotina.runs import (
     Control,
     Driver,
     FlowControl,
-    Hint,
+    Queue,
     Registry,
     RunStore,
     WorkerLease,
@@ -125,7 +125,7 @@ class Stage:
     control: Control
     driver: Driver
     desk: Desk
-    hints: list[Hint]
+    news: list[tuple[Queue, int]]
 
     async def accept(self, act: Act) -> UUID:
         self.desk.act = act
@@ -134,7 +134,7 @@ class Stage:
     async def settle(self) -> None:
         """Drive whatever is due, until nothing is."""
         for _ in range(200):
-            await self.driver.serve("io")
+            await self.driver.drive("io")
             queued = await self.store.list_runs(state="queued", limit=1000)
             if not queued or all(run.parked for run in queued):
                 return
@@ -151,27 +151,27 @@ class Stage:
 
 @pytest.fixture
 async def stage(pool: Pool) -> AsyncIterator[Stage]:
-    desk, hints = Desk(), list[Hint]()
+    desk, news = Desk(), list[tuple[Queue, int]]()
 
     def context(attempt: Attempt) -> Desk:
         made = attempt.children
         # One desk for all: what a child needs of it, its parent does not.
         return replace(desk, children=made)
 
-    async def tell(hint: Hint) -> None:
-        hints.append(hint)
+    async def tell(queue: Queue, runs: int) -> None:
+        news.append((queue, runs))
 
     async with WorkerLease(pool, 30).held() as lease:
         registry = Registry([PARENT, CHILD, LIMITED])
         driver = Driver(pool, registry, lease, context, tell=tell)
         store = RunStore(pool, tenant="acme", max_attempts=3)
-        yield Stage(pool, store, Control(pool, tenant="acme"), driver, desk, hints)
+        yield Stage(pool, store, Control(pool, tenant="acme"), driver, desk, news)
 
 
 async def test_a_parent_waits_with_nobody_alive_and_gets_the_result(stage: Stage) -> None:
     run_id = await stage.accept(lambda children: children.run("one", "child", {"number": 21}))
     assert await stage.driver.drive(run_id) == "waiting"
-    assert [hint.queue for hint in stage.hints] == ["io"], "its queue is told at once"
+    assert stage.news == [("io", 1)], "its queue is told at once"
     await stage.settle()
     assert await stage.told(run_id) == {"double": 42}
     assert stage.desk.doubled == {21: 1}
@@ -205,7 +205,7 @@ async def test_a_fan_out_keeps_its_limit(stage: Stage, pool: Pool) -> None:
     run_id = await stage.accept(act)
     assert await stage.driver.drive(run_id) == "waiting"
     parked = sum(run.parked for run in await stage.store.list_runs(state="queued", limit=100))
-    assert (parked, len(stage.hints)) == (37, 3)
+    assert (parked, stage.news) == (37, [("io", 3)])
     async with WorkerLease(pool, 30).held() as other:
         claims = [other.claimed("io", stage.driver.registry.versions) for _ in range(5)]
         got = [await each.__aenter__() for each in claims]

@@ -68,7 +68,7 @@ async def test_a_run_ends_with_the_label(
             monkeypatch.setenv(name, value)
         settings = load_settings(tmp_path)
         texts = ("esqueci senha agora", "bananas grow on Mars", "…")
-        runtime = Runtime(settings, lambda _: None)
+        runtime = Runtime(settings, lambda queue, runs: None)
         async with Client.open(settings) as client:
             ids = [(await client.start("sorting", {"text": text})).id for text in texts]
             try:

@@ -174,14 +174,14 @@ async def test_no_more_starts_in_a_period_than_its_rate(stage: Stage) -> None:
     later = await stage.accept(rate, "5")
     assert await stage.claim() is None
     assert (await stage.store().get(later)).parked
-    assert (await sweep(stage.pool, patience=0)).hints == (), "nothing is due"
+    assert (await sweep(stage.pool, patience=0)).due == {}, "nothing is due"
     # The period is over.
     await stage.execute("update rotina.run set started_at = started_at - interval '61 seconds'")
     await stage.execute(
         "update rotina.run set available_at = available_at - interval '61 seconds' "
         "where state = 'queued'"
     )
-    assert [hint.queue for hint in (await sweep(stage.pool)).hints] == ["io"]
+    assert (await sweep(stage.pool)).due == {"io": 1}
     assert await stage.texts() == ["2", "3"]
 
 
@@ -216,8 +216,8 @@ async def test_debounce_makes_one_run_of_starts_in_a_row(stage: Stage) -> None:
     first = await store.accept(quiet, {"customer": "x", "text": "1"}, key="k1")
     again = await store.accept(quiet, {"customer": "x", "text": "2"}, key="k2")
     other = await store.accept(quiet, {"customer": "y", "text": "3"})
-    assert (first.created, first.due, first.hint) == (True, False, None)
-    assert (again.id, again.created, again.hint) == (first.id, False, None)
+    assert (first.created, first.due, first.news) == (True, False, False)
+    assert (again.id, again.created, again.news) == (first.id, False, False)
     assert other.id != first.id
     assert await stage.claim() is None, "not before it is quiet"
     assert [event.kind for event in await store.events(first.id)] == ["accepted", "debounced"]
@@ -226,7 +226,7 @@ async def test_debounce_makes_one_run_of_starts_in_a_row(stage: Stage) -> None:
     with pytest.raises(IdempotencyConflictError):
         await store.accept(quiet, {"customer": "x", "text": "9"}, key="k2")
     await stage.execute("update rotina.run set available_at = now()")
-    assert len((await sweep(stage.pool)).hints) == 2, "the sweeper tells the queue"
+    assert (await sweep(stage.pool)).due == {"io": 2}, "the sweeper tells the queue"
     assert sorted(await stage.texts()) == ["2", "3"], "the last input counts"
     anew = await store.accept(quiet, {"customer": "x", "text": "4"})
     assert anew.id != first.id, "it has begun"

@@ -92,7 +92,7 @@ async def _drive(pool: Pool, workflow: Workflow) -> None:
         await control.signal("paid", "key", {"number": 1})
         async with asyncio.timeout(30):
             while not (await store.get(accepted.id)).ended:
-                await driver.serve("io")
+                await driver.drive("io")
                 await sweep(pool)
                 for asked in await reviews.list_open():
                     await reviews.answer(asked.id, {"number": 1}, by="ana")

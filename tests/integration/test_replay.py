@@ -215,7 +215,7 @@ class Stage:
                 )
             for asked in await reviews.list_open():
                 await reviews.answer(asked.id, {"approve": True}, by="ana")
-            await self.driver.serve("io")
+            await self.driver.drive("io")
             if (await self.store.get(run_id)).ended:
                 return
 

@@ -270,7 +270,7 @@ async def test_a_zombie_writes_nothing_and_the_next_worker_resumes(
         async with pool.connection() as connection:
             await connection.execute("delete from rotina.worker where id = %s", (first.id,))
         swept = await sweep(pool)
-        assert (swept.requeued, [hint.run_id for hint in swept.hints]) == (1, [accepted.id])
+        assert (swept.requeued, swept.due) == (1, {"io": 1})
         assert await make_driver(pool, second, heir).drive(accepted.id) == "succeeded"
         wake.set()
         assert await late == "lost"
@@ -358,9 +358,9 @@ async def test_a_retried_run_is_not_claimed_before_it_is_due(
     probe.hooks["double"] = once
     assert await driver.drive(accepted.id) == "retrying"
     assert await driver.drive(accepted.id) == "nothing"
-    assert (await sweep(pool)).hints == ()
+    assert (await sweep(pool)).due == {}
     await make_due(pool, accepted.id)
-    assert [hint.run_id for hint in (await sweep(pool)).hints] == [accepted.id]
+    assert (await sweep(pool)).due == {"io": 1}
     assert await driver.drive(accepted.id) == "succeeded"
 
 
@@ -437,10 +437,14 @@ async def test_an_effect_happens_once_across_attempts(
     assert await scalar(pool, "select count(*) from invoice_register") == 1
 
 
-async def test_a_hint_that_was_lost_is_sent_again(store: RunStore, pool: Pool) -> None:
-    accepted = await store.accept(ARITHMETIC, {"number": 20})
-    assert (await sweep(pool)).hints == (), "the acceptor has just sent it"
-    assert [hint.run_id for hint in (await sweep(pool, patience=0)).hints] == [accepted.id]
+async def test_queues_are_told_of_what_nobody_takes(
+    store: RunStore, driver: Driver, pool: Pool
+) -> None:
+    assert (await sweep(pool)).due == {}
+    for number in range(101):
+        await store.accept(ARITHMETIC, {"number": number})
+    assert (await sweep(pool)).due == {"io": 100}
+    assert (await sweep(pool)).due == {"io": 100}, "until somebody does"
 
 
 async def test_sweepers_do_not_wait_for_each_other(pool: Pool) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rotina.runs import Hint
+from rotina.runs import Queue
 from rotina.settings import Settings, load_settings
 from rotina.worker import Client
 from rotina.worker.runtime import Runtime
@@ -65,10 +65,10 @@ async def test_accepting_needs_no_broker(settings: Settings) -> None:
 
 
 async def test_a_node_that_leaves_fails_its_run_and_nobody_elses(settings: Settings) -> None:
-    hints: list[Hint] = []
+    told: list[tuple[Queue, int]] = []
     async with Client.open(settings) as client:
         ids = [(await client.start("leaving", {"number": n})).id for n in (0, 7)]
-        runtime = Runtime(settings, hints.append)
+        runtime = Runtime(settings, lambda *each: told.append(each))
         try:
             runtime.serve("io")
             runtime.serve("io")
@@ -80,4 +80,4 @@ async def test_a_node_that_leaves_fails_its_run_and_nobody_elses(settings: Setti
         error = (await client.store.get(ids[0])).error
     assert error is not None
     assert error["type"] == "SystemExit"
-    assert hints == []
+    assert told == [("io", 1), ("io", 1)], "of what may follow each run; the sweep finds nothing"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, field_validator
 
 from rotina.database import Pool
 from rotina.errors import ScheduleError
-from rotina.runs import Hint, MessageInput, Registry, RunStore, ThreadStore, Workflow
+from rotina.runs import MessageInput, Queue, Registry, RunStore, ThreadStore, Workflow
 from rotina.triggers import CatchUp, Door, ScheduleStore, fire_due
 
 
@@ -58,19 +58,19 @@ REGISTRY = Registry(
 )
 
 
-class Hints(list[Hint]):
-    async def send(self, hint: Hint) -> None:
-        self.append(hint)
+class Told(list[Queue]):
+    async def tell(self, queue: Queue, runs: int) -> None:
+        self.extend([queue] * runs)
 
 
 @pytest.fixture
-def hints() -> Hints:
-    return Hints()
+def told() -> Told:
+    return Told()
 
 
 @pytest.fixture
-def door(pool: Pool, hints: Hints) -> Door:
-    return Door(pool, REGISTRY, "default", 5, hints.send)
+def door(pool: Pool, told: Told) -> Door:
+    return Door(pool, REGISTRY, "default", 5, told.tell)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def runs(pool: Pool, tenant: str = "default") -> Sequence[Any]:
 
 
 async def test_a_due_schedule_starts_one_run_that_knows_its_time(
-    pool: Pool, store: ScheduleStore, door: Door, hints: Hints
+    pool: Pool, store: ScheduleStore, door: Door, told: Told
 ) -> None:
     added = await store.add(
         "digest", "digest", {"language": "en"}, cron="0 8 * * *", time_zone="America/Sao_Paulo"
@@ -114,12 +114,12 @@ async def test_a_due_schedule_starts_one_run_that_knows_its_time(
     assert run.input == {"fire_time": at_eight, "language": "en"}
     assert at_eight.endswith("T08:00:00-03:00")
     assert run.idempotency_key == f"schedule:digest:{due.astimezone(UTC).isoformat()}"
-    assert [(hint.run_id, hint.queue) for hint in hints] == [(run.id, "io")]
+    assert told == ["io"]
     assert (await store.get("digest")).next_fire_at == added.next_fire_at
 
 
 async def test_many_processes_fire_each_time_once(
-    pool: Pool, store: ScheduleStore, door: Door, hints: Hints
+    pool: Pool, store: ScheduleStore, door: Door, told: Told
 ) -> None:
     for index in range(8):
         await store.add(f"s{index}", "note", {"text": f"número {index}"}, cron="* * * * *")
@@ -128,18 +128,18 @@ async def test_many_processes_fire_each_time_once(
     assert sum(counts) == 8
     texts = [(await RunStore(pool, tenant="default").get(one.id)).input for one in await runs(pool)]
     assert sorted(one["text"] for one in texts) == [f"número {index}" for index in range(8)]
-    assert len(hints) == 8
+    assert len(told) == 8
     assert len(await store.fires()) == 8
 
 
 async def test_dying_after_the_run_was_accepted_makes_no_second_run(
-    pool: Pool, store: ScheduleStore, door: Door, hints: Hints
+    pool: Pool, store: ScheduleStore, door: Door, told: Told
 ) -> None:
     """The fire's own transaction is lost; the next process finds the run by its key."""
     await store.add("note", "note", cron="0 0 1 1 *")
     due = datetime(2026, 1, 1, tzinfo=UTC)
     await make_due(pool, "note", due)
-    dying = Door(pool, REGISTRY, "default", 5, hints.send)
+    dying = Door(pool, REGISTRY, "default", 5, told.tell)
     accepted: list[UUID] = []
     original = Door.accept
 

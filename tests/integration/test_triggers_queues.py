@@ -17,7 +17,7 @@ from pydantic import BaseModel, field_validator
 from redis.asyncio import Redis
 
 from rotina.database import Pool, open_pool
-from rotina.runs import Hint, MessageInput, Registry, Run, RunStore, ThreadStore, Workflow
+from rotina.runs import MessageInput, Queue, Registry, Run, RunStore, ThreadStore, Workflow
 from rotina.triggers import Door, RejectedStore, StreamConsumer
 
 STREAM = "rotina:start"
@@ -52,19 +52,19 @@ REGISTRY = Registry([NOTE, CHAT])
 OLA = '{"text": "olá"}'
 
 
-class Hints(list[Hint]):
-    async def send(self, hint: Hint) -> None:
-        self.append(hint)
+class Told(list[Queue]):
+    async def tell(self, queue: Queue, runs: int) -> None:
+        self.extend([queue] * runs)
 
 
 @pytest.fixture
-def hints() -> Hints:
-    return Hints()
+def told() -> Told:
+    return Told()
 
 
 @pytest.fixture
-def door(pool: Pool, hints: Hints) -> Door:
-    return Door(pool, REGISTRY, "default", 5, hints.send)
+def door(pool: Pool, told: Told) -> Door:
+    return Door(pool, REGISTRY, "default", 5, told.tell)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ async def drained(client: Redis) -> bool:
 
 
 async def test_a_message_is_one_run_however_often_it_comes(
-    pool: Pool, door: Door, hints: Hints
+    pool: Pool, door: Door, told: Told
 ) -> None:
     message = {"workflow": "note", "input": {"text": "olá"}}
     named = {"source": "celery", "reference": "task-1", "key": "task-1"}
@@ -126,7 +126,7 @@ async def test_a_message_is_one_run_however_often_it_comes(
     assert (again.id, first.created, again.created) == (first.id, True, False)
     (run,) = await runs(pool)
     assert (run.id, run.input, run.idempotency_key) == (first.id, {"text": "olá"}, "task-1")
-    assert [hint.run_id for hint in hints] == [run.id]
+    assert told == ["io"]
     own = await door.receive({**message, "key": "pedido-7"}, **named)
     assert own is not None
     assert {one.idempotency_key for one in await runs(pool)} == {"task-1", "pedido-7"}
@@ -218,9 +218,9 @@ async def test_refused_messages_are_listed_in_pages(pool: Pool) -> None:
     assert [one.reference for one in (*first, *rest)] == ["2", "1", "0"]
 
 
-async def test_a_database_that_is_away_refuses_nothing(database_url: str, hints: Hints) -> None:
+async def test_a_database_that_is_away_refuses_nothing(database_url: str, told: Told) -> None:
     async with open_pool(database_url, size=1, timeout=1) as pool:
-        door = Door(pool, REGISTRY, "default", 5, hints.send)
+        door = Door(pool, REGISTRY, "default", 5, told.tell)
         with database_away(database_url), pytest.raises(PoolTimeout):
             await door.receive(
                 {"workflow": "note", "input": OLA}, source="celery", reference="1", key="1"
@@ -232,7 +232,7 @@ async def test_a_database_that_is_away_refuses_nothing(database_url: str, hints:
 
 
 async def test_entries_become_runs_and_leave_the_stream(
-    pool: Pool, door: Door, hints: Hints, client: Redis, redis_url: str
+    pool: Pool, door: Door, told: Told, client: Redis, redis_url: str
 ) -> None:
     """What was added before anybody listened counts too; a key of the sender's is taken."""
     fields: dict[Any, Any] = {"workflow": "note", "input": OLA}
@@ -251,7 +251,7 @@ async def test_entries_become_runs_and_leave_the_stream(
     assert {json.dumps(run.input, ensure_ascii=False) for run in found} == {OLA}
     keys = {run.idempotency_key for run in found}
     assert {"pedido-7", f"stream:rotina:start:{number}"} <= keys
-    assert sorted(hint.run_id for hint in hints) == sorted(run.id for run in found)
+    assert len(told) == len(found)
 
 
 async def test_entries_that_are_no_message_are_refused_and_the_next_one_is_read(
@@ -320,10 +320,10 @@ async def test_a_stream_that_vanished_is_made_again(
 
 
 async def test_an_entry_waits_while_the_database_is_away(
-    database_url: str, hints: Hints, client: Redis, redis_url: str, caplog: pytest.LogCaptureFixture
+    database_url: str, told: Told, client: Redis, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_pool(database_url, size=2, timeout=0.5) as pool:
-        door = Door(pool, REGISTRY, "default", 5, hints.send)
+        door = Door(pool, REGISTRY, "default", 5, told.tell)
         async with consuming(door, redis_url):
             with database_away(database_url):
                 await client.xadd(STREAM, {"workflow": "note", "input": OLA})

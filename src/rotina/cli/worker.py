@@ -8,6 +8,9 @@ import click
 
 from rotina.settings import Settings, load_settings
 
+MESSAGES_AT_ONCE = 8
+"""Threads of an io worker: runs are coroutines, only messages need threads."""
+
 
 @click.command()
 @click.argument("kind", type=click.Choice(["io", "cpu"]))
@@ -21,9 +24,7 @@ def worker(kind: Literal["io", "cpu"], loglevel: str) -> None:
     """
     settings = load_settings()
     pool, concurrency = (
-        ("threads", settings.io_concurrency)
-        if kind == "io"
-        else ("prefork", settings.cpu_concurrency)
+        ("threads", MESSAGES_AT_ONCE) if kind == "io" else ("prefork", settings.cpu_concurrency)
     )
     _become_celery(
         settings,

@@ -19,7 +19,7 @@ from rotina.runs.review import Review, ReviewStore, review
 from rotina.runs.run import TERMINAL, ModelCallRow, Run, RunEvent, RunState, RunSummary
 from rotina.runs.store import Accepted, RunStore, Upload
 from rotina.runs.stranded import Stranded, stranded_runs
-from rotina.runs.sweeper import Hint, Sweep, sweep
+from rotina.runs.sweeper import Sweep, sweep
 from rotina.runs.thread import (
     Conversation,
     MessageInput,
@@ -30,7 +30,7 @@ from rotina.runs.thread import (
     open_conversation,
 )
 from rotina.runs.waiting import sleep, sleep_until, wait_event
-from rotina.runs.workflow import FileReference, Queue, Registry, Workflow
+from rotina.runs.workflow import FileReference, Queue, Registry, Tell, Workflow
 
 __all__ = [
     "TERMINAL",
@@ -48,7 +48,6 @@ __all__ = [
     "FileReference",
     "FlowControl",
     "HeldEffect",
-    "Hint",
     "Journal",
     "MessageInput",
     "ModelCallRow",
@@ -68,6 +67,7 @@ __all__ = [
     "RunSummary",
     "Stranded",
     "Sweep",
+    "Tell",
     "Thread",
     "ThreadMessage",
     "ThreadStore",

@@ -4,7 +4,7 @@ A child is accepted in the transaction of the effect that says so, under the par
 that a parent which is driven again finds its children instead of starting others.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -23,12 +23,8 @@ from rotina.runs.lease import Fence
 from rotina.runs.questions import MARK
 from rotina.runs.run import Run
 from rotina.runs.store import NOT_STORABLE, input_hash, not_storable
-from rotina.runs.sweeper import Hint
 from rotina.runs.thread import is_conversational
-from rotina.runs.workflow import Registry, Workflow, limits
-
-MAX_HINTS = 200
-"""Of a group, how many queues are told at once; the sweeper tells of the rest."""
+from rotina.runs.workflow import Registry, Tell, Workflow, limits
 
 
 class Child(BaseModel):
@@ -52,7 +48,7 @@ class Children:
         fence: Fence,
         registry: Registry,
         run: Run,
-        tell: Callable[[Hint], Awaitable[object]],
+        tell: Tell,
     ) -> None:
         self._fence = fence
         self._registry = registry
@@ -145,13 +141,14 @@ class Children:
         }
         if not grouped:
             rows[0]["index"] = None
-        new: list[Hint] = []
+        new = 0
 
         async def insert(connection: AsyncConnection[DictRow]) -> Receipt:
             await connection.execute(
                 self._sql["insert_children"], {**values_of, "rows": Jsonb(rows)}
             )
-            new.extend(Hint(row["id"], declared.queue) for row in rows if row["hinted"])
+            nonlocal new
+            new = sum(not row["parked"] for row in rows)
             return {"first": rows[0]["id"], "runs": len(rows), "inputs": inputs}
 
         try:
@@ -163,8 +160,8 @@ class Children:
                 f"{name!r} has started runs with other inputs: a node that is run again has to ask "
                 "for the same; what changes belongs into a `@step`, or into the name"
             )
-        for hint in new:
-            await self._tell(hint)
+        if new:
+            await self._tell(declared.queue, new)
         return receipt
 
     def _shared(self, workflow: Workflow, name: str, limit: int | None) -> str | None:
@@ -199,7 +196,7 @@ def _wait(name: str) -> None:
 def _new_rows(
     workflow: Workflow, checked: Sequence[dict[str, Any]], shared: str | None, limit: int | None
 ) -> list[dict[str, Any]]:
-    """The rows of a group: the first are told of, those above the limit wait for room."""
+    """The rows of a group; those above the limit wait for room."""
     return [
         {
             "id": str(uuid7()),
@@ -208,7 +205,6 @@ def _new_rows(
             "input_hash": input_hash(value),
             "limit_key": shared or limits(workflow, value)["limit_key"],
             "parked": limit is not None and index >= limit,
-            "hinted": index < min(MAX_HINTS, limit or MAX_HINTS),
         }
         for index, value in enumerate(checked)
     ]

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from rotina.database import Pool, load_queries, tenant_scope
 from rotina.errors import InvalidInputError, RunNotFoundError, RunStateError
-from rotina.runs.sweeper import Hint
+from rotina.runs.workflow import Queue
 
 MAX_NAME = 200
 
@@ -18,7 +18,7 @@ MAX_NAME = 200
 class Control:
     """Cancel, pause, resume, retry and signal the runs of one tenant.
 
-    Each returns the hints to send. Each but `signal` raises `RunNotFoundError`, and
+    Some return what queues are to be told. Each but `signal` raises `RunNotFoundError`, and
     `RunStateError` when the run's state does not allow it.
     """
 
@@ -46,14 +46,15 @@ class Control:
             await self._change(connection, "pause_run", run_id)
             await self._note(connection, run_id, "paused", {"by": by})
 
-    async def resume(self, run_id: UUID, *, by: str) -> Hint | None:
-        """Let a paused run go on; one that was not paused does so anyway."""
+    async def resume(self, run_id: UUID, *, by: str) -> Queue | None:
+        """Let a paused run go on, and return its queue; one that was not paused goes on anyway."""
         async with tenant_scope(self._pool, self._tenant) as connection:
             row = await self._change(connection, "resume_run", run_id)
             await self._note(connection, run_id, "resumed", {"by": by})
-        return Hint(row["id"], row["queue"]) if row["state"] == "queued" else None
+        queue: Queue = row["queue"]
+        return queue if row["state"] == "queued" else None
 
-    async def retry(self, run_id: UUID, *, by: str) -> Hint:
+    async def retry(self, run_id: UUID, *, by: str) -> Queue:
         """Give a failed or cancelled run another set of attempts, from its last checkpoint.
 
         The node that did not finish asks its models anew: what they said may be why it failed.
@@ -64,12 +65,14 @@ class Control:
             await connection.execute(self._sql["forget_unfinished"], {"id": run_id})
             await connection.execute(self._sql["retry_children"], {"id": run_id})
             await self._note(connection, run_id, "retried", {"by": by})
-        return Hint(row["id"], row["queue"])
+        queue: Queue = row["queue"]
+        return queue
 
-    async def signal(self, name: str, key: str, payload: Mapping[str, Any]) -> list[Hint]:
+    async def signal(self, name: str, key: str, payload: Mapping[str, Any]) -> list[Queue]:
         """Tell of an event: every run that waits for it goes on; or it is kept for the first.
 
-        Raises `InvalidInputError` for an empty or overlong name or key.
+        Returns the queue of each run that goes on. Raises `InvalidInputError` for an empty or
+        overlong name or key.
         """
         for what, text in (("name", name), ("key", key)):
             if not 0 < len(text) <= MAX_NAME:
@@ -88,7 +91,7 @@ class Control:
             woken = await connection.execute(
                 self._sql["wake_waiting"], {"run_ids": run_ids, "data": data}
             )
-            return [Hint(row["id"], row["queue"]) for row in await woken.fetchall()]
+            return [row["queue"] for row in await woken.fetchall()]
 
     async def _change(
         self, connection: AsyncConnection[DictRow], name: str, run_id: UUID

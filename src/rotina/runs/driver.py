@@ -31,8 +31,7 @@ from rotina.runs.lease import Claim, WorkerLease
 from rotina.runs.recording import Recording
 from rotina.runs.run import Run
 from rotina.runs.store import RunStore
-from rotina.runs.sweeper import Hint
-from rotina.runs.workflow import FileReference, Queue, Registry, Workflow
+from rotina.runs.workflow import FileReference, Queue, Registry, Tell, Workflow
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ WATCH_SECONDS = 0.5
 DATABASE_DOWN = (psycopg.OperationalError, PoolTimeout)
 
 
-async def _leave_to_sweeper(hint: Hint) -> None:
+async def _leave_to_sweeper(queue: Queue, runs: int) -> None:
     """Nobody is told: the sweeper will do it."""
 
 
@@ -88,53 +87,46 @@ class Driver:
     """Takes secrets out of an error's text before it is stored."""
     ceilings: Mapping[str, int] = field(default_factory=dict)
     """How many runs a tenant, or with `*` each other one, may have under way."""
-    tell: Callable[[Hint], Awaitable[object]] = _leave_to_sweeper
-    """Tells a queue about a run."""
+    tell: Tell = _leave_to_sweeper
     _active: dict[UUID, "_Driving"] = field(default_factory=dict)
     _draining: bool = False
 
-    async def serve(self, queue: Queue) -> bool:
-        """Drive the next run of a queue, as a hint asks for; False: somebody else has to.
+    @property
+    def draining(self) -> bool:
+        """Whether it claims nothing more."""
+        return self._draining
 
-        The end of a run with limits may make room for one whose hint has been and gone, so the
-        next one follows at once.
-        """
-        while not self._draining:
-            outcome, limited = await self._drive(queue)
-            if outcome == "nothing" or not limited:
-                return True
-        return False
+    async def take(self, wanted: UUID | Queue) -> Claim | None:
+        """Claim the next run of a queue, or a certain one; it is for `work`, at once."""
+        if self._draining or wanted in self._active:
+            return None  # still queued: for another worker, or another time
+        return await self.lease.claim(wanted, self.registry.versions, self.ceilings)
 
-    async def drive(self, run_id: UUID) -> Outcome:
-        """Claim a certain run and drive it to its end, or to where it has to stop.
+    async def work(self, claim: Claim) -> Outcome:
+        """Drive a run that `take` returned to its end, or to where it has to stop.
 
         Raises nothing for what happens inside a run. A database that is down when the end is to
         be written is raised; the lease's beats then hand the run back to the queue.
         """
-        if self._draining or run_id in self._active:
-            return "nothing"  # still queued: the sweeper hints again
-        outcome, _ = await self._drive(run_id)
-        return outcome
+        run_id = claim.run.id
+        driving = self._active[run_id] = _Driving(
+            asyncio.current_task(), Journal(claim.fence), claim.resumes
+        )
+        if self._draining:
+            driving.control.request_drain()
+        try:
+            return await self._attempt(claim, driving)
+        except LeaseLostError:
+            logger.warning("run %s was taken over by another worker", run_id)
+            return "lost"
+        finally:
+            del self._active[run_id]
+            self.lease.let_go(claim)
 
-    async def _drive(self, wanted: UUID | Queue) -> tuple[Outcome, bool]:
-        """What came of it, and whether the run has limits."""
-        versions = self.registry.versions
-        async with self.lease.claimed(wanted, versions, self.ceilings) as claim:
-            if claim is None:
-                return "nothing", False
-            run_id = claim.run.id
-            driving = self._active[run_id] = _Driving(
-                asyncio.current_task(), Journal(claim.fence), claim.resumes
-            )
-            if self._draining:
-                driving.control.request_drain()
-            try:
-                return await self._attempt(claim, driving), claim.limited
-            except LeaseLostError:
-                logger.warning("run %s was taken over by another worker", run_id)
-                return "lost", claim.limited
-            finally:
-                del self._active[run_id]
+    async def drive(self, wanted: UUID | Queue) -> Outcome:
+        """`take` and `work`."""
+        claim = await self.take(wanted)
+        return "nothing" if claim is None else await self.work(claim)
 
     def drain(self) -> None:
         """Ask every run under way to stop after its current step; claim nothing more."""

@@ -109,30 +109,35 @@ class WorkerLease:
         versions: Mapping[str, Sequence[int]] | None = None,
         ceilings: Mapping[str, int] | None = None,
     ) -> AsyncIterator[Claim | None]:
-        """Take the lease on the next run of a queue, or a certain one, for the length of the block.
+        """`claim` for the length of the block, which ends the run or releases it."""
+        claim = await self.claim(wanted, versions, ceilings)
+        try:
+            yield claim
+        finally:
+            if claim is not None:
+                self.let_go(claim)
+
+    def let_go(self, claim: Claim) -> None:
+        """This worker does not drive that run any more: it has ended, or was released.
+
+        Where neither could be written, the next beats hand it back to the queue.
+        """
+        self._driving.discard(claim.run.id)
+
+    async def claim(
+        self,
+        wanted: UUID | Queue,
+        versions: Mapping[str, Sequence[int]] | None = None,
+        ceilings: Mapping[str, int] | None = None,
+    ) -> Claim | None:
+        """Take the lease on the next run of a queue, or a certain one, until `let_go`.
 
         None: there is nothing to do. A run that is wanted by its id is driven already, it ended,
         it is not due, it never was, its limits leave no room, or it began with a version of its
         workflow that is not among `versions` (see `Registry.versions`). `ceilings` maps tenants,
-        or `*` for all others, to how many runs they may have under way. The block ends the run or
-        releases it; where it cannot, the next beats hand it back to the queue.
+        or `*` for all others, to how many runs they may have under way.
         """
-        claim = await self._claim(wanted, versions, ceilings or {})
-        if claim is None:
-            yield None
-            return
-        self._driving.add(claim.run.id)
-        try:
-            yield claim
-        finally:
-            self._driving.discard(claim.run.id)
-
-    async def _claim(
-        self,
-        wanted: UUID | Queue,
-        versions: Mapping[str, Sequence[int]] | None,
-        ceilings: Mapping[str, int],
-    ) -> Claim | None:
+        ceilings = ceilings or {}
         certain = isinstance(wanted, UUID)
         values = {
             "queue": None if certain else wanted,
@@ -147,6 +152,7 @@ class WorkerLease:
             row = await cursor.fetchone()
         if row is None:
             return None
+        self._driving.add(row["id"])
         tenant = row["tenant"]
         return Claim(
             run=Run.model_validate(row),

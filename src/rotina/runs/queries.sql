@@ -9,16 +9,14 @@ on conflict do nothing;
 select content from rotina.file where tenant = %(tenant)s and sha256 = %(sha256)s;
 
 -- name: insert_run
--- Accepting a run. The acceptor sends the hint right after the commit, hence hinted_at. One whose
--- key has others waiting for room waits behind them.
+-- Accepting a run. One whose key has others waiting for room waits behind them.
 insert into rotina.run (
     id, tenant, workflow, queue, input, input_hash, idempotency_key, max_attempts, priority,
-    limit_key, max_running, max_starts, period, available_at, hinted_at, parked
+    limit_key, max_running, max_starts, period, available_at, parked
 ) values (
     %(id)s, %(tenant)s, %(workflow)s, %(queue)s, %(input)s, %(input_hash)s, %(idempotency_key)s,
     %(max_attempts)s, %(priority)s, %(limit_key)s, %(max_running)s, %(max_starts)s, %(period)s,
     now() + coalesce(%(debounce)s::interval, interval '0'),
-    case when %(debounce)s::interval is null then now() end,
     %(limit_key)s::text is not null and %(debounce)s::interval is null and exists (
         select from rotina.run waiting
         where waiting.tenant = %(tenant)s and waiting.limit_key = %(limit_key)s
@@ -61,14 +59,13 @@ on conflict do nothing;
 with started as (
     insert into rotina.run (
         id, tenant, workflow, queue, input, input_hash, max_attempts, priority, limit_key,
-        max_running, max_starts, period, parent_id, child_group, child_index, hinted_at, parked
+        max_running, max_starts, period, parent_id, child_group, child_index, parked
     )
     select id, %(tenant)s, %(workflow)s, %(queue)s, input, input_hash, %(max_attempts)s,
            %(priority)s, limit_key, %(max_running)s, %(max_starts)s, %(period)s, %(parent_id)s,
-           %(group)s, index, case when hinted or parked then now() end, parked
+           %(group)s, index, parked
     from jsonb_to_recordset(%(rows)s) as each (
-        id uuid, input jsonb, input_hash text, index integer, limit_key text, hinted boolean,
-        parked boolean
+        id uuid, input jsonb, input_hash text, index integer, limit_key text, parked boolean
     )
     returning id
 )
@@ -93,7 +90,7 @@ with retried as (
     update rotina.run
     set state = 'queued', attempts = 0, crashes = 0, error = null, finished_at = null,
         available_at = now(),
-        cancel_requested_at = null, paused_at = null, hinted_at = null, hints = 0
+        cancel_requested_at = null, paused_at = null
     where parent_id = %(id)s and child_group is not null and state in ('failed', 'cancelled')
     returning id
 ), line as (
@@ -268,7 +265,7 @@ select id from ended;
 -- Hand a run back for another attempt; a drained one does not count as an attempt.
 with released as (
     update rotina.run
-    set state = 'queued', worker_id = null, lease_token = null, hinted_at = null, hints = 0,
+    set state = 'queued', worker_id = null, lease_token = null,
         attempts = attempts - %(refund)s, error = %(error)s,
         available_at = now() + make_interval(secs => %(delay)s)
     where id = %(run_id)s and lease_token = %(token)s and state = 'running'
@@ -290,7 +287,7 @@ set state = case when exists (
         union all
         select from rotina.wait where run_id = run.id and state = 'ended' and not delivered
     ) then 'queued' else 'waiting' end,
-    worker_id = null, lease_token = null, attempts = attempts - 1, hinted_at = null, hints = 0
+    worker_id = null, lease_token = null, attempts = attempts - 1
 where id = %(run_id)s and lease_token = %(token)s and state = 'running'
 returning id;
 
@@ -347,7 +344,7 @@ values (%(tenant)s, %(name)s, %(key)s, %(payload)s);
 -- name: wake_waiting
 -- The runs that something has come for. One that is driven finds it when it suspends.
 with woken as (
-    update rotina.run set state = 'queued', available_at = now(), hinted_at = now(), hints = 0
+    update rotina.run set state = 'queued', available_at = now()
     where id = any(%(run_ids)s) and state = 'waiting'
     returning id, queue
 ), line as (
@@ -369,7 +366,7 @@ with due as materialized (
     from due where wait.run_id = due.id and wait.state = 'open' and wait.due_at <= now()
     returning wait.run_id, wait.kind
 ), woken as (
-    update rotina.run set state = 'queued', available_at = now(), hinted_at = null, hints = 0
+    update rotina.run set state = 'queued', available_at = now()
     where id in (select run_id from ended)
     returning id
 )
@@ -393,7 +390,7 @@ with due as materialized (
     insert into rotina.run_event (run_id, kind, data)
     select run_id, 'answered', jsonb_build_object('review', id, 'by', 'deadline') from ended
 )
-update rotina.run set state = 'queued', available_at = now(), hinted_at = null, hints = 0
+update rotina.run set state = 'queued', available_at = now()
 where state = 'waiting' and id in (select run_id from ended);
 
 -- name: deliver_answers
@@ -436,7 +433,7 @@ returning run_id;
 -- name: wake_run
 -- A waiting run goes on once nothing is left to answer.
 update rotina.run
-set state = 'queued', available_at = now(), hinted_at = now(), hints = 0
+set state = 'queued', available_at = now()
 where id = %(run_id)s and state = 'waiting' and not exists (
     select from rotina.review where review.run_id = run.id and review.state = 'open'
 )
@@ -510,7 +507,7 @@ returning id, state, queue;
 
 -- name: resume_run
 -- It may be claimed again.
-update rotina.run set paused_at = null, hinted_at = now(), hints = 0
+update rotina.run set paused_at = null
 where id = %(id)s and tenant = %(tenant)s and state in ('queued', 'running', 'waiting')
 returning id, state, queue;
 
@@ -519,7 +516,7 @@ returning id, state, queue;
 update rotina.run
 set state = 'queued', attempts = 0, crashes = 0, error = null, finished_at = null,
     available_at = now(),
-    cancel_requested_at = null, paused_at = null, hinted_at = now(), hints = 0
+    cancel_requested_at = null, paused_at = null
 where id = %(id)s and tenant = %(tenant)s and state in ('failed', 'cancelled')
 returning id, state, queue;
 
@@ -548,7 +545,7 @@ with moved as (
             'message', 'The end of the last of ' || attempts || ' attempts could not be written. '
                 'See the worker''s log, then start the run again.') end,
         finished_at = case when attempts >= max_attempts then now() end,
-        worker_id = null, lease_token = null, hinted_at = null, hints = 0, available_at = now()
+        worker_id = null, lease_token = null, available_at = now()
     where id = any(%(ids)s) and lease_token = any(%(tokens)s) and state = 'running'
     returning id, attempts, state
 )
@@ -578,7 +575,7 @@ with lost as (
             'message', 'The worker died in the last of ' || attempts || ' attempts; the run may be '
                 'what kills it. See the worker''s log, then start the run again.') end,
         finished_at = case when attempts >= max_attempts then now() end,
-        worker_id = null, lease_token = null, hinted_at = null, hints = 0, available_at = now(),
+        worker_id = null, lease_token = null, available_at = now(),
         crashes = crashes + 1
     from lost where run.id = lost.id
     returning run.id, run.state, run.attempts, lost.worker_id
@@ -592,19 +589,14 @@ returning run_id, kind;
 -- Room that nobody noticed.
 select rotina.unpark_forgotten(%(patience)s, %(limit)s);
 
--- name: due_hints
--- Queued runs that nobody was told about, or whose hint the broker seems to have lost. A run
--- that merely waits in a long queue is hinted less and less often.
-update rotina.run set hinted_at = now(), hints = hints + 1
-where id in (
-    select id from rotina.run
-    where state = 'queued' and not parked and available_at <= now() and paused_at is null
-      and (hinted_at is null
-           or hinted_at < now() - make_interval(secs => %(patience)s * 2 ^ least(hints, 8)))
-    order by available_at limit %(limit)s
-    for update skip locked
-)
-returning id, queue;
+-- name: due_queues
+-- The queues with runs that are due, and how many, up to a limit.
+select queue, count(*) as due from unnest(%(queues)s::text[]) as named (queue), lateral (
+    select from rotina.run
+    where run.queue = named.queue
+      and state = 'queued' and not parked and paused_at is null and available_at <= now()
+    limit %(limit)s
+) as found group by queue;
 
 -- name: done_effect
 -- The receipt of an effect this run already had.

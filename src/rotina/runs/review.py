@@ -19,7 +19,7 @@ from rotina.errors import (
     ReviewNotFoundError,
 )
 from rotina.runs.questions import MARK
-from rotina.runs.sweeper import Hint
+from rotina.runs.workflow import Queue
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -128,10 +128,10 @@ class ReviewStore:
             )
         return Review.model_validate(rows[0])
 
-    async def answer(self, review_id: UUID, value: Mapping[str, Any], *, by: str) -> Hint | None:
+    async def answer(self, review_id: UUID, value: Mapping[str, Any], *, by: str) -> Queue | None:
         """Answer a review; answer, timeline and the run's return to the queue commit together.
 
-        Returns the hint to send, None while the run waits for other answers. Raises
+        Returns the queue of the run, None while it waits for other answers. Raises
         `ReviewNotFoundError`, `InvalidInputError` when the answer does not fit the form, and
         `ReviewAnsweredError` when somebody else was first.
         """
@@ -149,7 +149,8 @@ class ReviewStore:
                 )
                 woken = await connection.execute(self._sql["wake_run"], values)
                 row = await woken.fetchone()
-                return None if row is None else Hint(row["id"], row["queue"])
+                queue: Queue | None = None if row is None else row["queue"]
+                return queue
         first = await self.get(review_id)
         if first.state == "withdrawn":
             raise ReviewAnsweredError(f"Review {review_id} was withdrawn: its run is cancelled")

@@ -22,9 +22,8 @@ from rotina.errors import (
 )
 from rotina.runs.flow import check_priority
 from rotina.runs.run import ModelCallRow, Run, RunEvent, RunState, RunSummary
-from rotina.runs.sweeper import Hint
 from rotina.runs.thread import is_conversational, lock_thread
-from rotina.runs.workflow import FileReference, Workflow, limits
+from rotina.runs.workflow import FileReference, Queue, Workflow, limits
 
 MAX_LIST = 1000
 NOT_STORABLE = (psycopg.DataError, UnicodeEncodeError)
@@ -50,16 +49,16 @@ class Accepted:
     """A run that is committed: from here on it is not lost."""
 
     id: UUID
-    queue: str
+    queue: Queue
     created: bool
     """False when the run was there already: its idempotency key named it, or debounce did."""
     due: bool = True
     """False when debounce puts the run off: the sweeper tells its queue."""
 
     @property
-    def hint(self) -> Hint | None:
-        """What to tell its queue now, if anything."""
-        return Hint(self.id, self.queue) if self.created and self.due else None
+    def news(self) -> bool:
+        """Whether its queue is to be told now."""
+        return self.created and self.due
 
 
 class RunStore:

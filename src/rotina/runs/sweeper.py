@@ -4,42 +4,37 @@ Any number of processes may sweep at any time: an advisory lock lets one do it, 
 finds nothing costs a few index scans.
 """
 
-from dataclasses import dataclass
-from uuid import UUID
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import get_args
 
 from rotina.database import Pool, load_queries
+from rotina.runs.workflow import Queue
 
-HINT_PATIENCE = 20.0
-"""Seconds after which a queued run's hint counts as lost and is sent again. A run that merely
-waits in a long queue gets a second hint, which will find nothing to claim."""
-SWEEP_LIMIT = 1000
+UNPARK_SECONDS = 20.0
+"""How long room for a parked run may go unnoticed."""
 UNPARK_LIMIT = 200
-
-
-@dataclass(frozen=True)
-class Hint:
-    """A run to tell a queue about; what the queue is told is that there is one more."""
-
-    run_id: UUID
-    queue: str
+DUE_LIMIT = 100
 
 
 @dataclass(frozen=True)
 class Sweep:
     """What one sweep found."""
 
-    requeued: int
-    failed: int
-    hints: tuple[Hint, ...]
+    requeued: int = 0
+    failed: int = 0
+    due: Mapping[Queue, int] = field(default_factory=dict)
+    """The queues with runs that are due, and how many, up to a hundred. Most of them wait for a
+    hand only; but whoever was told of them may have forgotten it."""
 
 
-async def sweep(pool: Pool, *, patience: float = HINT_PATIENCE) -> Sweep:
-    """Take runs from dead workers, end what is due, and collect hints, in one transaction."""
+async def sweep(pool: Pool, *, patience: float = UNPARK_SECONDS) -> Sweep:
+    """Take runs from dead workers, end what is over, and see what is due, in one transaction."""
     sql = load_queries("rotina.runs")
     async with pool.connection() as connection, connection.transaction():
         locked = await (await connection.execute(sql["lock_sweep"])).fetchone()
         if locked is None or not locked["locked"]:
-            return Sweep(0, 0, ())
+            return Sweep()
         moved = await (await connection.execute(sql["requeue_lost_runs"])).fetchall()
         await connection.execute(sql["remove_dead_workers"])
         await connection.execute(sql["end_due_waits"])
@@ -47,9 +42,9 @@ async def sweep(pool: Pool, *, patience: float = HINT_PATIENCE) -> Sweep:
         await connection.execute(
             sql["unpark_forgotten"], {"patience": patience, "limit": UNPARK_LIMIT}
         )
-        due = await connection.execute(
-            sql["due_hints"], {"patience": patience, "limit": SWEEP_LIMIT}
+        cursor = await connection.execute(
+            sql["due_queues"], {"queues": list(get_args(Queue)), "limit": DUE_LIMIT}
         )
-        hints = tuple(Hint(row["id"], row["queue"]) for row in await due.fetchall())
+        due = {row["queue"]: row["due"] for row in await cursor.fetchall()}
     failed = sum(row["kind"] == "failed" for row in moved)
-    return Sweep(len(moved) - failed, failed, hints)
+    return Sweep(len(moved) - failed, failed, due)

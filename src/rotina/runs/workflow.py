@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,8 @@ from rotina.errors import InvalidInputError, SettingsError, UnknownWorkflowError
 from rotina.runs.flow import UNLIMITED, FlowControl, check_priority
 
 Queue = Literal["io", "cpu"]
+Tell = Callable[[Queue, int], Awaitable[object]]
+"""Tells a queue that it has so many runs more."""
 
 
 class FileReference(BaseModel):

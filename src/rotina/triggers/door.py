@@ -7,7 +7,7 @@ keeps its message and tries again, and the idempotency key makes the repetition 
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from rotina.database import Pool
 from rotina.errors import DatabaseError, InvalidInputError, RotinaError
-from rotina.runs import Accepted, Hint, Registry, RunStore
+from rotina.runs import Accepted, Registry, RunStore, Tell
 from rotina.triggers.rejected import RejectedStore
 
 logger = logging.getLogger(__name__)
@@ -77,8 +77,7 @@ class Door:
     tenant: str
     """Whose run it is when a message names no tenant."""
     max_attempts: int
-    hint: Callable[[Hint], Awaitable[object]]
-    """Tells a queue about a run that was accepted."""
+    tell: Tell
 
     async def accept(
         self,
@@ -89,14 +88,14 @@ class Door:
         tenant: str,
         priority: int | None = None,
     ) -> Accepted:
-        """Commit a run, without its hint. Errors as in `RunStore.accept`."""
+        """Commit a run and tell nobody. Errors as in `RunStore.accept`."""
         store = RunStore(self.pool, tenant=tenant, max_attempts=self.max_attempts)
         return await store.accept(self.registry[workflow], value, key=key, priority=priority)
 
-    async def tell(self, accepted: Accepted) -> None:
-        """Send the hint of a run that is new; the sweeper does it for one that is not."""
-        if accepted.hint is not None:
-            await self.hint(accepted.hint)
+    async def announce(self, accepted: Accepted) -> None:
+        """Tell the queue of a run that is new; the sweeper does it for one that is not."""
+        if accepted.news:
+            await self.tell(accepted.queue, 1)
 
     async def receive(
         self, fields: Mapping[str, Any], *, source: str, reference: str, key: str
@@ -122,7 +121,7 @@ class Door:
                 logger.exception("%s %s cannot be read", source, reference)
             await self._reject(fields, source, reference, f"{type(error).__name__}: {error}")
             return None
-        await self.tell(accepted)
+        await self.announce(accepted)
         return accepted
 
     async def _reject(

@@ -65,7 +65,7 @@ async def _fire_one(door: Door) -> bool:
         values = {"id": schedule.id, "next_fire_at": following}
         await connection.execute(sql["advance_schedule"], values)
     for one in accepted:
-        await door.tell(one)
+        await door.announce(one)
     return True
 
 

@@ -9,6 +9,7 @@ tasks are acknowledged early and never retried by Celery.
 its run is committed. It is acknowledged after that, and its key makes a redelivery harmless.
 """
 
+import functools
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ from typing import Any
 from celery import Celery, Task, bootsteps, signals
 from celery.exceptions import Reject
 
-from rotina.runs import Hint, Queue
+from rotina.runs import Queue
 from rotina.settings import Settings
 from rotina.worker.broker import check_broker
 from rotina.worker.runtime import Runtime
@@ -34,6 +35,9 @@ BEAT_SECONDS = 10.0
 """Workers sweep by themselves; beat's sweep wakes a worker that has not opened its loop yet."""
 OFFER_AGAIN_SECONDS = 2.0
 """How long a message waits in its worker before it goes back to a queue that was not heard."""
+ENOUGH = 8
+"""Messages in a queue that wake whoever is idle: each of them makes a worker look for runs until it
+finds none, so that more would find nothing."""
 PUBLISH_RETRIES = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.3}
 
 
@@ -69,25 +73,28 @@ def create_app(settings: Settings) -> Celery:
             }
         },
     )
-    runtime = Runtime(settings, lambda hint: send_hint(app, hint))
+    runtime = Runtime(settings, functools.partial(tell_queue, app))
     _add_tasks(app, runtime)
     _bind_lifetime(app, runtime, settings)
     return app
 
 
-def send_hint(app: Celery, hint: Hint) -> bool:
-    """Tell a queue about a run; False (and a log line) when the broker does not take it.
+def tell_queue(app: Celery, queue: Queue, runs: int = 1) -> bool:
+    """Tell a queue that it has so many runs more; False (and a log line) when the broker is away.
 
-    The run is safe either way: it is committed, and the sweeper sends the hint again.
+    While enough messages wait there, whoever takes one of them finds these runs too. They are safe
+    either way: they are committed, and the sweeper looks for what nobody takes.
     """
-    return _tell(app, hint.queue, f"run {hint.run_id}")
-
-
-def _tell(app: Celery, queue: str, whom: str) -> bool:
     try:
-        app.send_task(DRIVE, args=[queue], queue=queue, retry=True, retry_policy=PUBLISH_RETRIES)
+        with app.amqp.producer_pool.acquire(block=True) as producer:
+            told = producer.channel.client.llen(queue)
+            for _ in range(min(runs, ENOUGH - told)):
+                app.send_task(
+                    DRIVE, args=[queue], queue=queue, producer=producer,
+                    retry=True, retry_policy=PUBLISH_RETRIES,
+                )  # fmt: skip
     except Exception as error:  # noqa: BLE001 - kombu raises AttributeError too for a lost broker
-        logger.warning("no hint for %s (%r): the sweeper will send it", whom, error)
+        logger.warning("queue %s was not told (%r): the sweeper will do it", queue, error)
         return False
     return True
 
@@ -98,12 +105,12 @@ def _add_tasks(app: Celery, runtime: Runtime) -> None:
         try:
             taken = runtime.serve(queue)
         except Exception:
-            # The database, mostly: the hint is for the time when it is back.
+            # The database, mostly: the message is for the time when it is back.
             time.sleep(OFFER_AGAIN_SECONDS)
-            _tell(app, queue, "a run that could not be claimed")
+            tell_queue(app, queue)
             raise
         if not taken:
-            _tell(app, queue, "a run of another worker")  # taken before this one began to drain
+            tell_queue(app, queue)  # it came before this worker began to drain
 
     @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
     def sweep() -> None:
@@ -163,6 +170,7 @@ def _bind_lifetime(app: Celery, runtime: Runtime, settings: Settings) -> None:
         def start(self, worker: Any) -> None:
             check_broker(settings.require_redis_url())
             if "prefork" not in worker.pool_cls.__module__:
+                runtime.many = True
                 runtime.open()
                 runtime.consume()
                 queues = list(worker.app.amqp.queues.consume_from)

@@ -1,7 +1,8 @@
-"""A program's access to runs, threads and reviews: accept, hint, wait."""
+"""A program's access to runs, threads and reviews: accept, tell, wait."""
 
 import asyncio
 import copy
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
@@ -15,7 +16,7 @@ from rotina.knowledge import KnowledgeBase
 from rotina.runs import (
     Accepted,
     Control,
-    Hint,
+    Queue,
     Registry,
     ReviewStore,
     Run,
@@ -26,7 +27,7 @@ from rotina.runs import (
     wait_for_end,
 )
 from rotina.settings import Settings
-from rotina.worker.app import create_app, send_hint
+from rotina.worker.app import create_app, tell_queue
 
 
 class Client:
@@ -98,8 +99,8 @@ class Client:
         accepted = await self.store.accept(
             declared, value, key=key, upload=upload, priority=priority
         )
-        if accepted.hint is not None:
-            await self.hint(accepted.hint)
+        if accepted.news:
+            await self.tell(accepted.queue)
         return accepted
 
     async def open_thread(self, workflow: str, *, customer: str | None = None) -> Thread:
@@ -120,9 +121,9 @@ class Client:
 
     async def answer(self, review_id: UUID, value: Mapping[str, Any], *, by: str) -> None:
         """Answer a review; its run goes on. Errors as in `ReviewStore.answer`."""
-        hint = await self.reviews.answer(review_id, value, by=by)
-        if hint is not None:
-            await self.hint(hint)
+        queue = await self.reviews.answer(review_id, value, by=by)
+        if queue is not None:
+            await self.tell(queue)
 
     async def cancel(self, run_id: UUID, *, by: str, reason: str = "") -> None:
         """End a run as `cancelled`. Errors as in `Control`, here and in the next four."""
@@ -134,24 +135,24 @@ class Client:
 
     async def resume(self, run_id: UUID, *, by: str) -> None:
         """Let a paused run go on."""
-        hint = await self.control.resume(run_id, by=by)
-        if hint is not None:
-            await self.hint(hint)
+        queue = await self.control.resume(run_id, by=by)
+        if queue is not None:
+            await self.tell(queue)
 
     async def retry(self, run_id: UUID, *, by: str) -> None:
         """Give a failed or cancelled run another set of attempts, from its last checkpoint."""
-        await self.hint(await self.control.retry(run_id, by=by))
+        await self.tell(await self.control.retry(run_id, by=by))
 
     async def signal(self, name: str, key: str, payload: Mapping[str, Any]) -> int:
         """Tell of an event; returns how many runs it woke."""
-        hints = await self.control.signal(name, key, payload)
-        for hint in hints:
-            await self.hint(hint)
-        return len(hints)
+        queues = await self.control.signal(name, key, payload)
+        for queue, runs in Counter(queues).items():
+            await self.tell(queue, runs)
+        return len(queues)
 
-    async def hint(self, hint: Hint) -> None:
-        """Tell a queue about a run; without a broker the sweeper does it later."""
-        await asyncio.to_thread(send_hint, self._app, hint)
+    async def tell(self, queue: Queue, runs: int = 1) -> None:
+        """Tell a queue that it has so many runs more; without a broker the sweeper does it."""
+        await asyncio.to_thread(tell_queue, self._app, queue, runs)
 
     async def wait(
         self, run_id: UUID, *, timeout: float | None = None, or_review: bool = False

@@ -22,7 +22,6 @@ from rotina.knowledge.loading import Limits
 from rotina.runs import (
     Attempt,
     Driver,
-    Hint,
     Queue,
     Registry,
     WorkerLease,
@@ -33,6 +32,7 @@ from rotina.runs import (
 from rotina.settings import Settings
 from rotina.triggers import Door, StreamConsumer, fire_due
 from rotina.worker.liveness import Hands, watch_consuming
+from rotina.worker.pump import Pump
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ PURGE_SECONDS = 600.0
 class _Resources:
     pool: Pool
     driver: Driver
+    pump: Pump
     door: Door
     firing: asyncio.Lock
 
@@ -56,10 +57,12 @@ class Runtime:
     It must not be opened before a prefork pool forks: threads and sockets do not survive a fork.
     """
 
-    def __init__(self, settings: Settings, send: Callable[[Hint], object]) -> None:
-        """`send` tells a queue about a run; it may block."""
+    def __init__(self, settings: Settings, tell: Callable[[Queue, int], object]) -> None:
+        """`tell` tells a queue of so many runs; it may block."""
+        self.many = False
+        """Whether this process drives many runs at once, as an io worker does."""
         self._settings = settings
-        self._send = send
+        self._tell = tell
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -69,11 +72,21 @@ class Runtime:
         self._consuming: list[asyncio.Task[None]] = []
 
     def serve(self, queue: Queue) -> bool:
-        """Drive the next run of a queue; blocks the calling thread until it ended or stopped.
+        """Take runs of a queue until none is due; blocks while every hand has one.
 
-        False: this process takes nothing more, the hint is for another one.
+        Where `many` is false there is one hand: the next run is driven while this blocks, and the
+        queue is told of what may follow. False: this process takes nothing more, somebody else has
+        to.
         """
-        return self._busy(lambda resources: resources.driver.serve(queue))
+
+        async def one(resources: _Resources) -> bool:
+            if await resources.driver.drive(queue) != "nothing":
+                await self._tell_queue(queue, 1)
+            return True
+
+        return self._busy(
+            lambda resources: resources.pump.serve(queue) if self.many else one(resources)
+        )
 
     def sweep(self) -> None:
         """One sweep of the ledger, with the hints it finds, and the schedules that are due."""
@@ -147,7 +160,7 @@ class Runtime:
                 loop.call_soon_threadsafe(task.cancel)
 
     def close(self) -> None:
-        """Close what `open` opened; safe to call twice, or without `open`."""
+        """Wait for what is driven, and close what `open` opened; safe to call twice."""
         with self._lock:
             if self._resources is None:
                 return
@@ -202,16 +215,18 @@ class Runtime:
                 self._context(pool, gateway),
                 redact=settings.redact,
                 ceilings=settings.max_running,
-                tell=self._hint,
+                tell=self._tell_queue,
             )
-            door = Door(pool, registry, settings.tenant, settings.max_attempts, self._hint)
-            resources = _Resources(pool, driver, door, asyncio.Lock())
+            door = Door(pool, registry, settings.tenant, settings.max_attempts, self._tell_queue)
+            pump = Pump(driver, settings.io_concurrency)
+            resources = _Resources(pool, driver, pump, door, asyncio.Lock())
             sweeping = asyncio.create_task(self._keep_sweeping(resources), name="rotina-sweep")
             stack.push_async_callback(_cancel, sweeping)
             purging = asyncio.create_task(self._keep_purging(pool), name="rotina-purge")
             stack.push_async_callback(_cancel, purging)
             watching = asyncio.create_task(driver.watch(), name="rotina-watch")
             stack.push_async_callback(_cancel, watching)
+            stack.push_async_callback(pump.join)
             self._stack = stack.pop_all()
         return resources
 
@@ -250,14 +265,14 @@ class Runtime:
         found = await sweep(resources.pool)
         if found.requeued or found.failed:
             logger.warning("sweep: %d runs requeued, %d failed", found.requeued, found.failed)
-        for hint in found.hints:
-            await self._hint(hint)
+        for queue, runs in found.due.items():
+            await self._tell_queue(queue, runs)
         # Once at a time in a process: firing holds one connection and needs a second one.
         async with resources.firing:
             await fire_due(resources.door)
 
-    async def _hint(self, hint: Hint) -> None:
-        await asyncio.to_thread(self._send, hint)
+    async def _tell_queue(self, queue: Queue, runs: int) -> None:
+        await asyncio.to_thread(self._tell, queue, runs)
 
     def _context(self, pool: Pool, gateway: Gateway) -> Callable[[Attempt], Context]:
         return functools.partial(make_context, pool, gateway, Limits.from_settings(self._settings))
