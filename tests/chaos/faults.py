@@ -135,15 +135,15 @@ def _write_junk(url: str) -> None:
 def fail_transactions(scene: Scene, share: float) -> None:
     """Make a share of the statements that write runs fail, as under strict isolation."""
     with psycopg.connect(scene.url) as connection:
-        connection.execute("create sequence tripped")
-        connection.execute("select nextval('tripped')")
-        connection.execute("grant usage on sequence tripped to public")
+        connection.execute("create sequence public.tripped")
+        connection.execute("select nextval('public.tripped')")
+        connection.execute("grant usage on sequence public.tripped to public")
         connection.execute(
             f"""
             create function trip() returns trigger language plpgsql as $$
             begin
                 if random() < {share} then
-                    perform nextval('tripped');  -- which no rollback takes back
+                    perform nextval('public.tripped');  -- which no rollback takes back
                     raise exception 'tripped' using errcode = 'serialization_failure';
                 end if;
                 return new;
@@ -159,7 +159,7 @@ def fail_transactions(scene: Scene, share: float) -> None:
 
 def failed_transactions(scene: Scene) -> int:
     """How many have failed so far."""
-    (found,) = rows(scene.url, "select last_value - 1 as n from tripped")
+    (found,) = rows(scene.url, "select last_value - 1 as n from public.tripped")
     return int(found["n"])
 
 

@@ -58,9 +58,9 @@ def test_its_disk_is_full(scene: Scene, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_its_transactions_fail_now_and_then(scene: Scene, database: Server) -> None:
-    fail_transactions(scene, share=0.03)
+    fail_transactions(scene, share=0.06)
     scene.work(*WORKERS, concurrency=10, delay=0.5)
-    scene.accept(2 * RUNS, pause=0.1)
+    scene.accept(RUNS, pause=0.1)
     scene.finish(lambda: failed_transactions(scene))
     assert failed_transactions(scene) > RUNS / 4, "too few failed: the test shows nothing"
 
