@@ -375,6 +375,26 @@ async def test_a_run_that_failed_fails_again(stage: Stage) -> None:
     assert changed.divergence is None, "it goes on behind the end of the record, which is its end"
 
 
+async def test_mended_code_does_something_else_than_its_failed_run(stage: Stage) -> None:
+    async def broken(state: PartState, runtime: Runtime[Context]) -> PartState:
+        raise ValueError("a bug")
+
+    def build_broken() -> StateGraph[PartState, Context]:
+        graph = StateGraph(PartState, context_schema=Context)
+        graph.add_node("double", broken)
+        graph.add_edge(START, "double")
+        return graph
+
+    workflow = replace(PART, build=build_broken)
+    stage.driver.registry = Registry([workflow])
+    run_id = (await stage.store.accept(workflow, {"number": 1})).id
+    assert await stage.driver.drive(run_id) == "failed"
+    record = await stage.record(run_id)
+    assert (await stage.replay(record, workflow)).divergence is None
+    mended = (await stage.replay(record, PART)).divergence
+    assert "its run failed, the replay succeeded: a bug" in str(mended)
+
+
 async def test_a_run_that_waits_is_replayed_as_far_as_it_is(stage: Stage) -> None:
     run_id = await stage.accept()
     assert await stage.driver.drive(run_id) == "waiting"

@@ -37,6 +37,8 @@ class Divergence:
     """One line."""
     diff: str = ""
     """Recorded against replayed, as `diff -u` writes it."""
+    missing: bool = False
+    """Whether the replay asked for what is merely not on record."""
 
     def __str__(self) -> str:
         """For a person."""
@@ -87,23 +89,27 @@ class _Tape:
         unused = {id(each) for queue in self.told.values() for each in queue}
         return [each for each in self.record.told if id(each) in unused]
 
-    def diverge(self, node: str | None, what: str, diff: str = "") -> ReplayError:
+    def diverge(
+        self, node: str | None, what: str, diff: str = "", *, missing: bool = False
+    ) -> ReplayError:
         """The error to raise; a node that swallows it does not hide the first divergence."""
-        self.divergence = self.divergence or Divergence(node, what, diff)
+        self.divergence = self.divergence or Divergence(node, what, diff, missing)
         return ReplayError(str(self.divergence))
 
     def answer(self, node: str, kind: str, digest: bytes, request: bytes) -> bytes:
         """What the run was told."""
         queue = self.told[node, kind, digest]
         if not queue:
-            raise self.diverge(node, *self._not_asked(node, kind, request))
+            what, diff = self._not_asked(node, kind, request)
+            raise self.diverge(node, what, diff, missing=not diff)
         self.answers += 1
         return queue.popleft().answer
 
     def receipt(self, name: str) -> Receipt:
         """What an effect of the run left behind."""
         if name not in self.done:
-            raise self.diverge(None, f"the effect {name!r} was not done by the run")
+            what = f"the effect {name!r} was not done by the run"
+            raise self.diverge(None, what, missing=True)
         self.effects.add(name)
         return self.done[name]
 
@@ -237,13 +243,15 @@ def _answer(tape: _Tape, interrupt: Interrupt) -> dict[str, Any] | None:
                 return {"answer": tape.decided.pop(at).answer}
         if tape.record.run.ended:
             what = f"asks a person {asked.question!r}, which its run did not"
-            raise tape.diverge(None, what, _nearest(tape, asked))
+            diff = _nearest(tape, asked)
+            raise tape.diverge(None, what, diff, missing=not diff)
         return None
     for at, waited in enumerate(tape.waited):
         if (waited.kind, waited.name, waited.key) == (asked.kind, asked.name, asked.key):
             return {"answer": {"event": tape.waited.pop(at).answer}}
     if tape.record.run.ended:
-        raise tape.diverge(None, f"waits for {asked.name or 'a moment'}, which its run did not")
+        what = f"waits for {asked.name or 'a moment'}, which its run did not"
+        raise tape.diverge(None, what, missing=True)
     return None
 
 
@@ -288,7 +296,7 @@ def _first(tape: _Tape) -> Divergence | None:
     """
     found = tape.divergence
     over = tape.record.run.state != "succeeded" and not tape.left
-    return None if found is None or (over and not found.diff) else found
+    return None if found is None or (over and found.missing) else found
 
 
 def _reader(record: Record) -> Callable[[FileReference], Awaitable[bytes]]:
