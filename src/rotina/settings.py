@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     """Processes of the cpu worker."""
     pool_size: int = Field(default=10, ge=2)
     """Database connections a process may hold."""
-    lease_seconds: float = Field(default=8.0, gt=1)
+    lease_seconds: float = Field(default=6.0, gt=1)
     """A worker silent for this long has lost its runs."""
     stuck_seconds: float = Field(default=60.0, ge=1)
     """A worker that leaves messages waiting for this long, with free hands, starts again."""
