@@ -129,6 +129,9 @@ class SchemaError(RotinaError):
 class ModelError(RotinaError):
     """A model call did not give a usable answer."""
 
+    elsewhere = True
+    """Whether another deployment of the route may do better."""
+
 
 class ModelUnreachableError(ModelError):
     """The model server refused, dropped or never accepted the connection."""
@@ -161,9 +164,21 @@ class ModelAuthError(ModelError):
 class ModelRequestError(ModelError):
     """The model server refused the request (any other 4xx)."""
 
+    elsewhere = False
+
+
+class ModelQuotaError(ModelError):
+    """The quota of the model server's account is used up."""
+
+
+class ModelMissingError(ModelError):
+    """The model server does not have the model, or the address (404)."""
+
 
 class ContextTooLongError(ModelRequestError):
     """The prompt does not fit the model's context."""
+
+    elsewhere = True
 
 
 class ModelOutputError(ModelError):
@@ -172,6 +187,8 @@ class ModelOutputError(ModelError):
 
 class ModelTruncatedError(ModelOutputError):
     """The model's output was cut at its length limit."""
+
+    elsewhere = False
 
 
 class AccessError(RotinaError):

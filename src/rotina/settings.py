@@ -21,6 +21,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PositiveFloat,
     PositiveInt,
     SecretStr,
     ValidationError,
@@ -61,6 +62,9 @@ RedisUrl = Annotated[SecretStr, _url("redis", "rediss", "unix")]
 ModelUrl = Annotated[SecretStr, _url("http", "https")]
 
 
+Strategy = Literal["ordered", "weighted", "cheapest", "least_loaded", "prefix"]
+
+
 class Price(BaseModel):
     """What a deployment charges, in US dollars for a million tokens."""
 
@@ -90,6 +94,10 @@ class Deployment(BaseModel):
     """Calls under way at once from one process."""
     timeout: float = Field(default=300.0, gt=0)
     """Seconds for one call, from connecting to the last byte."""
+    idle_timeout: float = Field(default=60.0, gt=0)
+    """Seconds between two pieces of a stream, once the first has come."""
+    tags: frozenset[str] = frozenset()
+    """What may be asked of a deployment: `gpu`, `eu`, …; see `tenant_tags`."""
     price: Price | None = None
     """`None` means unknown, which the ledger records as unknown, never as zero."""
 
@@ -111,8 +119,25 @@ class Route(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    deployments: list[str] = Field(min_length=1, max_length=1)
-    """For now exactly one: there is no fallback yet, and a longer list is refused."""
+    deployments: list[str] = Field(min_length=1)
+    """When one fails, the next is asked."""
+    strategy: Strategy = "ordered"
+    """Which is asked first: the first that is named (`ordered`), any by its weight (`weighted`),
+    the one with the lowest price (`cheapest`), the one with the most free slots
+    (`least_loaded`), or for the same beginning of a prompt the same one (`prefix`)."""
+    weights: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """For `weighted`: how often each is first, in relation to the others; 1 where none is given."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if len(set(self.deployments)) < len(self.deployments):
+            raise ValueError(f"deployments names one twice: {', '.join(self.deployments)}")
+        if self.weights and self.strategy != "weighted":
+            raise ValueError(f'weights are for strategy = "weighted", not {self.strategy!r}')
+        strangers = sorted(set(self.weights) - set(self.deployments))
+        if strangers:
+            raise ValueError(f"weights names {strangers[0]!r}, which is not in deployments")
+        return self
 
 
 class Settings(BaseSettings):
@@ -142,6 +167,9 @@ class Settings(BaseSettings):
     """The chat model that `rotina up` runs when no model URL is set."""
     deployments: dict[str, Deployment] = Field(default_factory=dict)
     routes: dict[str, Route] = Field(default_factory=dict)
+    tenant_tags: dict[str, frozenset[str]] = Field(default_factory=dict)
+    """Tags that a deployment must have to be asked for a tenant; `"*"` is every tenant that is not
+    named."""
     app: str = "workers.app"
     """The module with this deployment's Celery app."""
     workflows: list[str] = Field(default_factory=list)
@@ -195,6 +223,11 @@ class Settings(BaseSettings):
                     raise ValueError(
                         f"routes.{name} names the deployment {deployment!r}, which is not "
                         f"declared (declared: {known}); add [tool.rotina.deployments.{deployment}]"
+                    )
+                if route.strategy == "cheapest" and self.deployments[deployment].price is None:
+                    raise ValueError(
+                        f"routes.{name} asks the cheapest first, and the price of "
+                        f"{deployment!r} is unknown: add price = {{ input = …, output = … }}"
                     )
         return self
 

@@ -16,7 +16,9 @@ from rotina.errors import (
     DatabaseError,
     ModelAuthError,
     ModelError,
+    ModelMissingError,
     ModelOutputError,
+    ModelQuotaError,
     ModelRateLimitedError,
     ModelRequestError,
     ModelServerError,
@@ -178,7 +180,7 @@ async def test_tool_calls_are_an_answer(stage: Stage) -> None:
 GARBAGE = b'{"choices":[{"message":{"content":"x"'
 FAILURES: list[tuple[Answer, type[ModelError], int]] = [
     (status(429), ModelRateLimitedError, 3),
-    (status(429, {"error": {"code": "insufficient_quota"}}), ModelRequestError, 1),
+    (status(429, {"error": {"code": "insufficient_quota"}}), ModelQuotaError, 1),
     (status(500), ModelServerError, 3),
     (status(503, "overloaded"), ModelServerError, 3),
     (status(529), ModelServerError, 3),
@@ -205,7 +207,7 @@ FAILURES: list[tuple[Answer, type[ModelError], int]] = [
     (chat(None, refusal="I can't help with that."), ModelOutputError, 1),
     (status(400, {"error": {"code": "content_filter", "message": "no"}}), ModelOutputError, 1),
     (status(400), ModelRequestError, 1),
-    (status(404), ModelRequestError, 1),
+    (status(404), ModelMissingError, 1),
     (status(302), ModelRequestError, 1),
     (status(401), ModelAuthError, 1),
     (status(403), ModelAuthError, 1),

@@ -34,6 +34,7 @@ COMMANDS = {
     "rejected": ("rotina.cli.rejected", "List queue messages that no run could be made of."),
     "worker": ("rotina.cli.worker", "Start a Celery worker: io or cpu."),
     "beat": ("rotina.cli.worker", "Start the scheduler."),
+    "models": ("rotina.cli.models", "List deployments and the routes that lead to them."),
     "serve": ("rotina.cli.server", "Serve runs, threads, reviews and models over HTTP."),
     "keys": ("rotina.cli.server", "Make, list and revoke API keys of the server."),
     "chat": ("rotina.cli.chat", "Talk to a support bot in a durable thread."),

@@ -13,7 +13,7 @@ from rotina.embedded.doctor_database import examine_database
 from rotina.embedded.lock import holder
 from rotina.embedded.weights import cache_folder
 from rotina.errors import ModelOutputError, SettingsError
-from rotina.settings import Settings
+from rotina.settings import Route, Settings
 from rotina.worker.broker import check_broker
 
 _FREE_BYTES = 2_000_000_000
@@ -28,7 +28,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from examine_database(settings)
     yield attempt("redis", partial(_redis, settings))
     for route in dict.fromkeys((*_STANDARD, *settings.routes)):
-        yield attempt(f"route {route}", partial(_route, settings, route))
+        yield from _route(settings, route)
     yield _disk("disk", settings.data_path)
     yield _disk("model cache", cache_folder(settings.cache_dir))
     yield _permissions(settings.data_path)
@@ -56,14 +56,27 @@ def _redis(settings: Settings) -> str:
     return f"{name} {version}, maxmemory-policy {information.get('maxmemory_policy')}"
 
 
-def _route(settings: Settings, route: str) -> str:
+def _route(settings: Settings, route: str) -> Iterator[Check]:
+    """Each deployment of a route: one that answers must not hide one that does not."""
     if route not in settings.routes:
-        raise SettingsError(
-            f"No route {route!r}: start the embedded models with `rotina up`, set OPENAI_BASE_URL "
-            f"and ROTINA_MODEL (for embeddings ROTINA_EMBEDDING_MODEL), or declare routes.{route}"
-        )
-    name = settings.routes[route].deployments[0]
-    said = asyncio.run(_call(settings, route))
+        yield attempt(f"route {route}", partial(_no_route, route))
+        return
+    names = settings.routes[route].deployments
+    for name in names:
+        title = f"route {route}" if len(names) == 1 else f"route {route}: {name}"
+        yield attempt(title, partial(_deployment, settings, route, name))
+
+
+def _no_route(route: str) -> str:
+    raise SettingsError(
+        f"No route {route!r}: start the embedded models with `rotina up`, set OPENAI_BASE_URL "
+        f"and ROTINA_MODEL (for embeddings ROTINA_EMBEDDING_MODEL), or declare routes.{route}"
+    )
+
+
+def _deployment(settings: Settings, route: str, name: str) -> str:
+    alone = {"routes": {route: Route(deployments=[name])}, "tenant_tags": {}}
+    said = asyncio.run(_call(settings.model_copy(update=alone), route))
     return f"{settings.deployments[name].model} ({name}) {said}"
 
 

@@ -15,10 +15,10 @@ from uuid_utils.compat import uuid7
 
 from rotina.errors import ModelTimeoutError
 from rotina.gateway.answer import ChatChunk, ChatRequest, Usage
-from rotina.gateway.lane import Lane
 from rotina.gateway.ledger import OK, ModelCall
-from rotina.gateway.provider import Provider
+from rotina.gateway.provider import Provider, RefusedError
 from rotina.gateway.retry import with_retries
+from rotina.gateway.routing import Choice
 
 T = TypeVar("T")
 
@@ -53,42 +53,53 @@ class Call:
     def __init__(
         self,
         kind: Literal["chat", "embedding"],
-        lane: Lane,
+        choice: Choice,
         origin: Origin,
-        timeout: float | None,
         *,
         keeps: bool = False,
     ) -> None:
-        """`keeps`: a good answer is recorded by the caller, at once with the call's row."""
+        """Of the next deployment of `choice`.
+
+        `keeps`: a good answer is recorded by the caller, at once with the call's row.
+        """
+        self.lane = lane = choice.take()
+        self._patient = choice.last
         self._kind: Literal["chat", "embedding"] = kind
-        self._lane = lane
         self._origin = origin
-        self._seconds = lane.deployment.timeout if timeout is None else timeout
-        # The caller's own deadline runs from here; the deployment's once there is a slot, because
-        # a queue in this process says nothing about the server.
-        self._deadline = None if timeout is None else self._now() + timeout
+        # The caller's own deadline runs already; the deployment's once there is a slot, because a
+        # queue in this process says nothing about the server.
+        self._seconds = lane.deployment.timeout if choice.seconds is None else choice.seconds
+        self._deadline = choice.deadline
         self._usage: Usage | None = None
         self._model = lane.deployment.model
         self._latency_ms = 0
         self._row: asyncio.Task[None] | None = None
         self._keeps = keeps
+        self._wait = 0.0
+        self._probe = False
+        self._hurried = False
+        """Whether the caller allowed less time than the deployment has."""
         self.attempts = 0
 
     async def __aenter__(self) -> Self:
         self._begin()
         try:
             async with asyncio.timeout_at(self._deadline):
-                await self._lane.slots.acquire()
+                await self.lane.slots.acquire()
         except TimeoutError:
             error = ModelTimeoutError(
-                f"{self._lane} had no free slot within {self._seconds:g} s: raise its "
+                f"{self.lane} had no free slot within {self._seconds:g} s: raise its "
                 "`concurrency` if the server can take more, or allow more time"
             )
             await self._record(type(error).__name__, wait=True)
             raise error from None
         self._begin()
-        if self._deadline is None:
-            self._deadline = self._now() + self._seconds
+        self._probe = self.lane.health.begin()
+        own = self.lane.deployment.timeout
+        # Whoever has a substitute gets no more than its own time of the caller's.
+        if self._deadline is None or (not self._patient and own < self._deadline - self._now()):
+            self._seconds = own
+            self._deadline = self._now() + own
         return self
 
     async def __aexit__(
@@ -97,7 +108,10 @@ class Call:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lane.slots.release()
+        self.lane.slots.release()
+        # A caller in a hurry says nothing about the server.
+        found = TimeoutError() if self._hurried else error
+        self.lane.health.end(found, probe=self._probe, wait=self._wait)
         self._latency_ms = round((time.perf_counter() - self._clock) * 1000)
         gave_up = kind is not None and not issubclass(kind, Exception)
         # Whoever gave up (cancelled, or closed the stream) does not wait for the database.
@@ -109,9 +123,13 @@ class Call:
 
         async def once() -> T:
             self.attempts += 1
-            return await self._timed(operation())
+            try:
+                return await self._timed(operation())
+            except RefusedError as refused:
+                self._wait = refused.retry_after or 0.0
+                raise
 
-        return await with_retries(once, self._lane.retry, self._deadline)
+        return await with_retries(once, self.lane.retry, self._deadline, patient=self._patient)
 
     async def rest(self, opened: OpenedStream) -> AsyncGenerator[ChatChunk, None]:
         """The pieces of an opened stream, each within the deadline."""
@@ -121,7 +139,7 @@ class Call:
                 yield chunk
                 # Around each step, not the loop: a timeout must not cancel what the caller does
                 # between two pieces.
-                chunk = await self._timed(anext(stream, None))
+                chunk = await self._timed(anext(stream, None), self.lane.deployment.idle_timeout)
 
     def count(self, usage: Usage, model: str | None) -> None:
         """Add the tokens of one reply; they are paid for even if the reply is of no use."""
@@ -138,20 +156,30 @@ class Call:
         return {
             "usage": self._usage or Usage(),
             "model": self._model,
-            "route": self._lane.route,
-            "deployment": self._lane.name,
+            "route": self.lane.route,
+            "deployment": self.lane.name,
             "latency_ms": self._latency_ms,
             "attempts": self.attempts,
             "cost_usd": self._cost(),
         }
 
-    async def _timed(self, step: Awaitable[T]) -> T:
+    async def _timed(self, step: Awaitable[T], idle: float | None = None) -> T:
+        """`step` within the deadline, and within `idle` seconds."""
+        assert self._deadline is not None, "the call has a slot"
+        pause = None if idle is None else self._now() + idle
+        paused = pause is not None and pause < self._deadline
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(pause if paused else self._deadline):
                 return await step
         except TimeoutError:
+            if paused:
+                raise ModelTimeoutError(
+                    f"{self.lane} sent nothing for {idle:g} s in the middle of its answer: raise "
+                    "its `idle_timeout` if it may pause that long"
+                ) from None
+            self._hurried = self._seconds < self.lane.deployment.timeout
             raise ModelTimeoutError(
-                f"{self._lane} did not finish within {self._seconds:g} s: allow more time "
+                f"{self.lane} did not finish within {self._seconds:g} s: allow more time "
                 "(`timeout` of the deployment or the call), or ask for less"
             ) from None
 
@@ -160,7 +188,7 @@ class Call:
         self._started_at = datetime.now(UTC)
 
     def _cost(self) -> Decimal | None:
-        return (self._usage or Usage()).cost(self._lane.deployment.price)
+        return (self._usage or Usage()).cost(self.lane.deployment.price)
 
     @staticmethod
     def _now() -> float:
@@ -173,8 +201,8 @@ class Call:
             tenant=self._origin.tenant,
             run_id=self._origin.run_id,
             node=self._origin.node,
-            route=self._lane.route,
-            deployment=self._lane.name,
+            route=self.lane.route,
+            deployment=self.lane.name,
             model=self._model,
             kind=self._kind,
             outcome=outcome,
@@ -186,6 +214,6 @@ class Call:
             attempts=self.attempts,
             started_at=self._started_at,
         )
-        self._row = self._lane.records.write(call)
+        self._row = self.lane.records.write(call)
         if wait:
             await self.entered()

@@ -14,7 +14,9 @@ from rotina.errors import (
     ContextTooLongError,
     ModelAuthError,
     ModelError,
+    ModelMissingError,
     ModelOutputError,
+    ModelQuotaError,
     ModelRateLimitedError,
     ModelRequestError,
     ModelServerError,
@@ -153,7 +155,7 @@ def _classify(status: int, problem: dict[str, Any], endpoint: Endpoint) -> Model
 
 def _classify_status(status: int, codes: set[str], said: str, endpoint: Endpoint) -> ModelError:
     if status == 429 and "insufficient_quota" in codes:  # noqa: PLR2004
-        return ModelRequestError(
+        return ModelQuotaError(
             f"The quota of {endpoint} is used up (429){said}. Check the plan and its billing"
         )
     if status == 429:  # noqa: PLR2004
@@ -165,7 +167,10 @@ def _classify_status(status: int, codes: set[str], said: str, endpoint: Endpoint
     if status >= 500:  # noqa: PLR2004
         return ModelServerError(f"{endpoint} failed ({status}){said}. Its log should say why")
     if status == 404:  # noqa: PLR2004
-        said += ". Check `model` and that base_url ends where /chat/completions begins"
+        return ModelMissingError(
+            f"{endpoint} refused the request (404){said}. "
+            "Check `model` and that base_url ends where /chat/completions begins"
+        )
     if 300 <= status < 400:  # noqa: PLR2004
         # Following it would turn the POST into a GET, or carry the key to another host.
         said += ". It redirects: set base_url to the final address"

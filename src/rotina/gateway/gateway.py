@@ -1,14 +1,15 @@
-"""The gateway: routes a call to its deployment, limits, retries, checks and records it."""
+"""The gateway: routes a call to its deployments, limits, retries, checks and records it."""
 
 import asyncio
 import contextlib
 import copy
 import functools
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar
 from uuid import UUID
 
+from rotina.errors import ModelError
 from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Embeddings, Message, Reply
 from rotina.gateway.call import Call, Origin, open_stream
 from rotina.gateway.check import Assembly, check_reply, check_vectors
@@ -16,8 +17,11 @@ from rotina.gateway.lane import Lanes
 from rotina.gateway.ledger import CallLedger
 from rotina.gateway.recorder import Recorded, Recorder
 from rotina.gateway.retry import RetryPolicy
+from rotina.gateway.routing import Choice, allowed, beginning, ranked
 from rotina.gateway.structured import Contract
 from rotina.settings import Settings
+
+Answered = TypeVar("Answered", ChatAnswer, Embeddings)
 
 EMBEDDING_BATCH = 32
 """Texts a request: the most that every known server takes (TEI's default limit)."""
@@ -82,10 +86,16 @@ class Gateway:
         return self._lanes.ledger_failures
 
     def context(self, route: str = "smart") -> int:
-        """Tokens that prompt and answer may fill together on the route."""
+        """Tokens that prompt and answer may fill together on any deployment of the route."""
+
+        def least() -> int:
+            settings = self._lanes.settings
+            names = allowed(settings, route, self._origin.tenant)
+            return min(settings.deployments[name].context for name in names)
+
         if self._recorder is None:
-            return self._lanes.context(route)
-        return self._recorder.fact("context", {"route": route}, lambda: self._lanes.context(route))
+            return least()
+        return self._recorder.fact("context", {"route": route}, least)
 
     async def chat(  # noqa: PLR0913 - a call's parameters, all but one by name
         self,
@@ -101,7 +111,7 @@ class Gateway:
         tool_choice: str | Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> ChatAnswer:
-        """One complete answer.
+        """One complete answer, of the first of the route's deployments that gives one.
 
         With `schema` (JSON Schema, Draft 2020-12) `data` is valid against it. `timeout` is in
         seconds and bounds everything; without it the deployment's own begins once the call has a
@@ -125,24 +135,24 @@ class Gateway:
         place = await self._place("chat", route, vars(wanted))
         if place is not None and place.answer is not None:
             return ChatAnswer.model_validate_json(place.answer)
-        lane = self._lanes.get(route)
-        request = lane.prepare(wanted)
-        keeps = place is not None
-        async with Call("chat", lane, self._origin, timeout, keeps=keeps) as call:
-            reply = await call.tried(lambda: lane.provider.chat(request))
-            call.count(reply.usage, reply.model)
-            data = check_reply(reply, contract, lane)
-        answer = ChatAnswer(
-            text=reply.text,
-            data=data,
-            tool_calls=reply.tool_calls,
-            finish_reason=str(reply.finish_reason),
-            **call.facts(),
-        )
-        if place is not None:
-            await place.keep(answer.model_dump_json().encode())
-            await call.entered()
-        return answer
+        choice = self._choice(route, timeout, messages)
+
+        async def ask(call: Call) -> ChatAnswer:
+            lane = call.lane
+            request = lane.prepare(wanted)
+            async with call:
+                reply = await call.tried(lambda: lane.provider.chat(request))
+                call.count(reply.usage, reply.model)
+                data = check_reply(reply, contract, lane)
+            return ChatAnswer(
+                text=reply.text,
+                data=data,
+                tool_calls=reply.tool_calls,
+                finish_reason=str(reply.finish_reason),
+                **call.facts(),
+            )
+
+        return await self._first("chat", choice, ask, place)
 
     async def stream(  # noqa: PLR0913 - as in chat
         self,
@@ -160,9 +170,9 @@ class Gateway:
     ) -> AsyncGenerator[ChatChunk, None]:
         """The answer in pieces; parameters and errors as in `chat`.
 
-        It is tried again only until the first piece has arrived. What makes an answer unusable is
-        raised after the last piece: until then nothing is proven. Leaving the loop early closes
-        the connection once the generator is closed (`contextlib.aclosing`).
+        It is tried again, and elsewhere, only until the first piece has arrived. What makes an
+        answer unusable is raised after the last piece: until then nothing is proven. Leaving the
+        loop early closes the connection once the generator is closed (`contextlib.aclosing`).
         """
         contract = None if schema is None else Contract(schema)
         wanted = ChatRequest(
@@ -179,22 +189,28 @@ class Gateway:
         if place is not None and place.answer is not None:
             yield ChatChunk.model_validate_json(place.answer)
             return
-        lane = self._lanes.get(route)
-        request = lane.prepare(wanted)
-        whole = Assembly()
-        keeps = place is not None
-        async with Call("chat", lane, self._origin, timeout, keeps=keeps) as call:
-            opened = await call.tried(lambda: open_stream(lane.provider, request))
-            async with contextlib.aclosing(call.rest(opened)) as chunks:
-                async for chunk in chunks:
-                    whole.add(chunk)
-                    yield chunk
-            reply = whole.reply()
-            call.count(reply.usage, reply.model)
-            check_reply(reply, contract, lane)
-        if place is not None:
-            await place.keep(_as_chunk(reply).model_dump_json().encode())
-            await call.entered()
+        choice = self._choice(route, timeout, messages)
+        whole, begun = Assembly(), False
+        while True:
+            call = Call("chat", choice, self._origin, keeps=place is not None)
+            try:
+                async with call, contextlib.aclosing(_pieces(call, wanted)) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        whole.add(chunk)
+                        yield chunk
+                    reply = whole.reply()
+                    call.count(reply.usage, reply.model)
+                    check_reply(reply, contract, call.lane)
+            except ModelError as error:
+                # What the caller has seen of an answer cannot be taken back.
+                if begun or not choice.goes_on(call.lane, error):
+                    raise
+            else:
+                if place is not None:
+                    await place.keep(_as_chunk(reply).model_dump_json().encode())
+                    await call.entered()
+                return
 
     async def embed(
         self,
@@ -212,26 +228,75 @@ class Gateway:
         place = await self._place("embedding", route, {"texts": list(texts)}) if record else None
         if place is not None and place.answer is not None:
             return Embeddings.model_validate_json(place.answer)
-        lane = self._lanes.get(route)
-        vectors: list[list[float]] = []
-        keeps = place is not None
-        async with Call("embedding", lane, self._origin, timeout, keeps=keeps) as call:
-            for start in range(0, len(texts), EMBEDDING_BATCH):
-                batch = list(texts[start : start + EMBEDDING_BATCH])
-                reply = await call.tried(functools.partial(lane.provider.embed, batch))
-                call.count(reply.usage, reply.model)
-                vectors += reply.vectors
-                check_vectors(reply.vectors, len(batch), len(vectors[0]) if vectors else 0, lane)
-        answer = Embeddings(vectors=vectors, **call.facts())
-        if place is not None:
-            await place.keep(answer.model_dump_json().encode())
-            await call.entered()
-        return answer
+        choice = self._choice(route, timeout, (), one_model=True)
+
+        async def ask(call: Call) -> Embeddings:
+            lane = call.lane
+            vectors: list[list[float]] = []
+            async with call:
+                for start in range(0, len(texts), EMBEDDING_BATCH):
+                    batch = list(texts[start : start + EMBEDDING_BATCH])
+                    reply = await call.tried(functools.partial(lane.provider.embed, batch))
+                    call.count(reply.usage, reply.model)
+                    vectors += reply.vectors
+                    size = len(vectors[0]) if vectors else 0
+                    check_vectors(reply.vectors, len(batch), size, lane)
+            return Embeddings(vectors=vectors, **call.facts())
+
+        return await self._first("embedding", choice, ask, place)
+
+    def _choice(
+        self,
+        route: str,
+        timeout: float | None,
+        messages: Sequence[Message],
+        *,
+        one_model: bool = False,
+    ) -> Choice:
+        """The deployments to ask; `one_model`: vectors of two models cannot be compared."""
+        settings = self._lanes.settings
+        names = allowed(settings, route, self._origin.tenant)
+        lanes = [self._lanes.get(route, name) for name in names]
+        if one_model:
+            model = lanes[0].deployment.model
+            lanes = [lane for lane in lanes if lane.deployment.model == model]
+        if len(lanes) > 1:
+            lanes = ranked(settings.routes[route], lanes, lambda: beginning(messages))
+        return Choice.of(lanes, timeout)
+
+    async def _first(
+        self,
+        kind: Literal["chat", "embedding"],
+        choice: Choice,
+        ask: Callable[[Call], Awaitable[Answered]],
+        place: Recorded | None,
+    ) -> Answered:
+        """The first answer of the choice that is one, kept where a run records."""
+        while True:
+            call = Call(kind, choice, self._origin, keeps=place is not None)
+            try:
+                answer = await ask(call)
+            except ModelError as error:
+                if not choice.goes_on(call.lane, error):
+                    raise
+            else:
+                if place is not None:
+                    await place.keep(answer.model_dump_json().encode())
+                    await call.entered()
+                return answer
 
     async def _place(self, kind: str, route: str, request: Mapping[str, Any]) -> Recorded | None:
         if self._recorder is None:
             return None
         return await self._recorder.recall(kind, {"route": route, **request})
+
+
+async def _pieces(call: Call, wanted: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
+    request = call.lane.prepare(wanted)
+    opened = await call.tried(lambda: open_stream(call.lane.provider, request))
+    async with contextlib.aclosing(call.rest(opened)) as chunks:
+        async for chunk in chunks:
+            yield chunk
 
 
 def _as_chunk(reply: Reply) -> ChatChunk:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from rotina.errors import DatabaseError, SettingsError
 from rotina.gateway.answer import ChatRequest
+from rotina.gateway.health import Health
 from rotina.gateway.http import Sessions
 from rotina.gateway.ledger import CallLedger, ModelCall
 from rotina.gateway.provider import Provider
@@ -49,15 +50,40 @@ class Records:
             log.error("a model call was not recorded: %s", error, extra={"model_call": fields})  # noqa: TRY400
 
 
+class Slots:
+    """The calls that a deployment takes at once from this process."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.busy = 0
+        self._free = asyncio.Semaphore(size)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next call has to wait."""
+        return self._free.locked()
+
+    async def acquire(self) -> None:
+        """Wait for a slot."""
+        await self._free.acquire()
+        self.busy += 1
+
+    def release(self) -> None:
+        """Give it back."""
+        self.busy -= 1
+        self._free.release()
+
+
 @dataclass(frozen=True)
 class Lane:
-    """A route's way to its deployment."""
+    """A route's way to one of its deployments."""
 
     route: str
     name: str
     deployment: Deployment
     provider: Provider
-    slots: asyncio.Semaphore
+    slots: Slots
+    health: Health
     retry: RetryPolicy
     records: Records = field(repr=False)
 
@@ -76,12 +102,12 @@ class Lanes:
     """The lanes of a gateway, made when first used."""
 
     def __init__(self, settings: Settings, ledger: CallLedger | None, retry: RetryPolicy) -> None:
-        self._settings = settings
+        self.settings = settings
         self._retry = retry
         self._records = Records(ledger)
         self._sessions = Sessions()
-        self._providers: dict[str, tuple[Provider, asyncio.Semaphore]] = {}
-        self._lanes: dict[str, Lane] = {}
+        self._shared: dict[str, tuple[Provider, Slots, Health]] = {}
+        self._lanes: dict[tuple[str, str], Lane] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -105,49 +131,32 @@ class Lanes:
     async def close(self) -> None:
         """Wait for rows under way and close every connection."""
         await self._records.flush()
-        for provider, _ in self._providers.values():
+        for provider, _, _ in self._shared.values():
             await provider.close()
         await self._sessions.close()
-        self._providers.clear()
+        self._shared.clear()
         self._lanes.clear()
         self._loop = None
 
-    def context(self, route: str) -> int:
-        """Tokens that prompt and answer may fill together on the route."""
-        return self._find(route)[1].context
+    def get(self, route: str, name: str) -> Lane:
+        """A route's lane to one of its deployments.
 
-    def get(self, route: str) -> Lane:
-        """The lane that serves the route now.
-
-        Raises `SettingsError` for an unknown route and `RuntimeError` when the gateway is closed
-        or belongs to another event loop.
+        Raises `RuntimeError` when the gateway is closed or belongs to another event loop.
         """
         if self.loop is not asyncio.get_running_loop():
             raise RuntimeError("The gateway was opened by another event loop: open one in this")
-        lane = self._lanes.get(route)
+        lane = self._lanes.get((route, name))
         if lane is None:
-            lane = self._lanes[route] = self._make(route)
+            lane = self._lanes[route, name] = self._make(route, name)
         return lane
 
-    def _find(self, route: str) -> tuple[str, Deployment]:
-        if route not in self._settings.routes:
-            known = ", ".join(sorted(self._settings.routes))
-            raise SettingsError(
-                f"No route {route!r}. Known routes: {known}; add [tool.rotina.routes.{route}]"
-                if known
-                else f"No route {route!r}: no model is configured. Set OPENAI_BASE_URL and "
-                "ROTINA_MODEL, or start the embedded model with `rotina up`"
-            )
-        name = self._settings.routes[route].deployments[0]
-        return name, self._settings.deployments[name]
-
-    def _make(self, route: str) -> Lane:
-        name, deployment = self._find(route)
-        if name not in self._providers:
+    def _make(self, route: str, name: str) -> Lane:
+        deployment = self.settings.deployments[name]
+        if name not in self._shared:
             provider = _open_provider(name, deployment, self._sessions)
-            self._providers[name] = (provider, asyncio.Semaphore(deployment.concurrency))
-        provider, slots = self._providers[name]
-        return Lane(route, name, deployment, provider, slots, self._retry, self._records)
+            self._shared[name] = (provider, Slots(deployment.concurrency), Health())
+        provider, slots, health = self._shared[name]
+        return Lane(route, name, deployment, provider, slots, health, self._retry, self._records)
 
 
 def _open_openai(name: str, deployment: Deployment, sessions: Sessions) -> Provider:

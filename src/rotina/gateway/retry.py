@@ -37,12 +37,17 @@ class RetryPolicy:
 
 
 async def with_retries(
-    operation: Callable[[], Awaitable[T]], policy: RetryPolicy, deadline: float | None
+    operation: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    deadline: float | None,
+    *,
+    patient: bool = True,
 ) -> T:
     """Await `operation` until it succeeds, fails for good, or no try is left.
 
-    `deadline` is a time of the running loop; a wait that would end after it is not begun.
-    Raises the last `ModelError`.
+    `deadline` is a time of the running loop; a wait that would end after it is not begun. Where
+    another deployment is asked next there is no waiting for this one (`patient`). Raises the last
+    `ModelError`.
     """
     for failures in range(1, policy.attempts + 1):
         try:
@@ -51,7 +56,8 @@ async def with_retries(
             refused = failure if isinstance(failure, RefusedError) else RefusedError(failure)
             error = refused.error
             wait = policy.wait(failures, refused.retry_after)
-            hopeless = not (error.transient or refused.again) or failures == policy.attempts
+            again = refused.again or (patient and error.transient)
+            hopeless = not again or failures == policy.attempts
             if hopeless or _is_late(wait, deadline):
                 raise error from None
         await asyncio.sleep(wait)
