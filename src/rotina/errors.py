@@ -191,6 +191,14 @@ class ModelTruncatedError(ModelOutputError):
     elsewhere = False
 
 
+class BudgetExceededError(ModelError):
+    """A call could exceed a budget; it was not made."""
+
+
+class BudgetPriceError(ModelError):
+    """A deployment without a price was to be paid from a budget in money; no call was made."""
+
+
 class AccessError(RotinaError):
     """An API key is missing, unknown, revoked or not allowed this."""
 

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -140,6 +141,27 @@ class Route(BaseModel):
         return self
 
 
+class Budget(BaseModel):
+    """What may be spent on models, by whom, in what time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tenant: str | None = None
+    """Calls of this tenant; `"*"`: each tenant has the whole budget; None: of all together."""
+    workflow: str | None = None
+    """Calls of runs of this workflow; `"*"` and None as above."""
+    period: Literal["run", "day", "month", "total"] = "month"
+    """`run`: each run has the whole budget; days and months are those of UTC."""
+    usd: Decimal | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.usd is None and self.tokens is None:
+            raise ValueError("limits nothing: give it usd or tokens")
+        return self
+
+
 class Settings(BaseSettings):
     """The settings of one process; see docs/reference/settings.md."""
 
@@ -170,6 +192,7 @@ class Settings(BaseSettings):
     tenant_tags: dict[str, frozenset[str]] = Field(default_factory=dict)
     """Tags that a deployment must have to be asked for a tenant; `"*"` is every tenant that is not
     named."""
+    budgets: dict[str, Budget] = Field(default_factory=dict)
     app: str = "workers.app"
     """The module with this deployment's Celery app."""
     workflows: list[str] = Field(default_factory=list)

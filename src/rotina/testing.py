@@ -39,7 +39,10 @@ async def replay_record(record: Record, settings: Settings) -> Replay:
     registry = Registry.load(settings.workflows, settings.project_dir)
     closed: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(open=False)
     context = functools.partial(
-        make_context, closed, Gateway(settings), Limits.from_settings(settings)
+        make_context,
+        closed,
+        Gateway(settings.model_copy(update={"budgets": {}})),  # it asks nobody
+        Limits.from_settings(settings),
     )
     return await replay(registry[record.run.workflow], record, context)
 

@@ -67,9 +67,11 @@ def replace_workers(
     assert any(len(set(path)) > 1 for path in paths), "some runs were under way"
 
 
-def poison(scene: Scene, monkeypatch: pytest.MonkeyPatch, good: int, bad: int) -> None:
+def poison(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, good: int, bad: int, attempts: int = 5
+) -> None:
     """Runs that kill their worker each time end failed; those next to them do not."""
-    prepare(scene, monkeypatch, ROTINA_IO_CONCURRENCY="20", ROTINA_MAX_ATTEMPTS="5")
+    prepare(scene, monkeypatch, ROTINA_IO_CONCURRENCY="20", ROTINA_MAX_ATTEMPTS=str(attempts))
     scene.stack.rotina("beat", "beat")
     inputs: list[dict[str, Any]] = [{"number": number} for number in range(good)]
     inputs += [{"number": good + number, "poison": "kill"} for number in range(bad)]
@@ -90,7 +92,7 @@ def poison(scene: Scene, monkeypatch: pytest.MonkeyPatch, good: int, bad: int) -
     assert told == {("", "succeeded"): good, ("kill", "failed"): bad, ("hog", "failed"): 1}
     errors = {row["input"]["poison"]: row["error"]["type"] for row in found if row["error"]}
     assert errors == {"kill": "WorkerLostError", "hog": "MemoryError"}, json.dumps(errors)
-    assert all(row["attempts"] == 5 for row in found if row["input"]["poison"] == "kill")
+    assert all(row["attempts"] == attempts for row in found if row["input"]["poison"] == "kill")
     print(f"seed {scene.seed}: {good} good runs, {bad} that kill, {kills} workers lost")
 
 
@@ -108,3 +110,7 @@ def test_poison_among_good_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
 
 def test_one_deploy(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_workers(scene, monkeypatch, runs=60, deploys=1, workers=WORKERS[:1])
+
+
+def test_one_that_kills_its_worker(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(scene, monkeypatch, good=6, bad=1, attempts=2)

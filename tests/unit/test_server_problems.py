@@ -49,7 +49,11 @@ def test_what_the_callers_can_mend_is_not_the_servers_fault() -> None:
         assert (problem(kind).status < 500) == (
             mendable
             or issubclass(
-                kind, errors.ModelRequestError | errors.ModelRateLimitedError | ModelNotFoundError
+                kind,
+                errors.ModelRequestError
+                | errors.ModelRateLimitedError
+                | errors.BudgetExceededError
+                | ModelNotFoundError,
             )
         ), kind
 

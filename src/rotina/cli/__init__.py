@@ -35,6 +35,8 @@ COMMANDS = {
     "worker": ("rotina.cli.worker", "Start a Celery worker: io or cpu."),
     "beat": ("rotina.cli.worker", "Start the scheduler."),
     "models": ("rotina.cli.models", "List deployments and the routes that lead to them."),
+    "costs": ("rotina.cli.costs", "What model calls have cost, by workflow, model, day, …"),
+    "budgets": ("rotina.cli.costs", "What budgets allow, and what is spent and held of them."),
     "serve": ("rotina.cli.server", "Serve runs, threads, reviews and models over HTTP."),
     "keys": ("rotina.cli.server", "Make, list and revoke API keys of the server."),
     "chat": ("rotina.cli.chat", "Talk to a support bot in a durable thread."),

@@ -374,11 +374,17 @@ class _Reader:
 
 @asynccontextmanager
 async def _reader() -> AsyncIterator[_Reader]:
+    from rotina.database import open_pool
     from rotina.gateway import Gateway
 
     settings = load_settings()
     async with AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(Gateway(settings))
+        gateway = Gateway(settings)
+        if settings.budgets:
+            url = settings.require_database_url()
+            pool = await stack.enter_async_context(open_pool(url, size=POOL_SIZE))
+            gateway = Gateway.with_database(settings, pool)
+        await stack.enter_async_context(gateway)
         yield _Reader(settings, gateway, stack)
 
 

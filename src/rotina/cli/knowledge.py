@@ -122,13 +122,13 @@ class _Order:
 @asynccontextmanager
 async def _knowledge() -> AsyncIterator["KnowledgeBase"]:
     from rotina.database import open_pool
-    from rotina.gateway import Gateway, PostgresLedger
+    from rotina.gateway import Gateway
     from rotina.knowledge import KnowledgeBase
 
     settings = load_settings()
     async with (
         open_pool(settings.require_database_url(), size=PARALLEL) as pool,
-        Gateway(settings, PostgresLedger(pool)) as gateway,
+        Gateway.with_database(settings, pool) as gateway,
     ):
         yield KnowledgeBase(pool, gateway, settings.tenant)
 

@@ -75,7 +75,7 @@ def _no_route(route: str) -> str:
 
 
 def _deployment(settings: Settings, route: str, name: str) -> str:
-    alone = {"routes": {route: Route(deployments=[name])}, "tenant_tags": {}}
+    alone = {"routes": {route: Route(deployments=[name])}, "tenant_tags": {}, "budgets": {}}
     said = asyncio.run(_call(settings.model_copy(update=alone), route))
     return f"{settings.deployments[name].model} ({name}) {said}"
 

@@ -4,11 +4,13 @@ The LangChain faces are in `rotina.gateway.langchain`, which this package does n
 """
 
 from rotina.gateway.answer import ChatAnswer, ChatChunk, Embeddings, Message, Usage
+from rotina.gateway.budget import BudgetStore, PostgresBudgets
 from rotina.gateway.gateway import Gateway
 from rotina.gateway.ledger import CallLedger, MemoryLedger, ModelCall, PostgresLedger
 from rotina.gateway.retry import RetryPolicy
 
 __all__ = [
+    "BudgetStore",
     "CallLedger",
     "ChatAnswer",
     "ChatChunk",
@@ -17,6 +19,7 @@ __all__ = [
     "MemoryLedger",
     "Message",
     "ModelCall",
+    "PostgresBudgets",
     "PostgresLedger",
     "RetryPolicy",
     "Usage",

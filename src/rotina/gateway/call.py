@@ -13,14 +13,31 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from rotina.errors import ModelTimeoutError
+from rotina.errors import (
+    ModelAuthError,
+    ModelError,
+    ModelMissingError,
+    ModelQuotaError,
+    ModelRateLimitedError,
+    ModelRequestError,
+    ModelServerError,
+    ModelTimeoutError,
+    ModelUnreachableError,
+)
 from rotina.gateway.answer import ChatChunk, ChatRequest, Usage
+from rotina.gateway.budget import GRACE, Need, claims_of
 from rotina.gateway.ledger import OK, ModelCall
 from rotina.gateway.provider import Provider, RefusedError
 from rotina.gateway.retry import with_retries
 from rotina.gateway.routing import Choice
 
 T = TypeVar("T")
+
+_UNPAID = (
+    ModelAuthError, ModelMissingError, ModelQuotaError, ModelRateLimitedError, ModelRequestError,
+    ModelServerError, ModelUnreachableError,
+)  # fmt: skip
+"""Errors of calls that nobody charges for."""
 
 OpenedStream = tuple[ChatChunk | None, AsyncGenerator[ChatChunk, None]]
 
@@ -32,6 +49,7 @@ class Origin:
     tenant: str
     run_id: UUID | None
     node: str | None
+    workflow: str | None = None
 
 
 async def open_stream(provider: Provider, request: ChatRequest) -> OpenedStream:
@@ -55,16 +73,20 @@ class Call:
         kind: Literal["chat", "embedding"],
         choice: Choice,
         origin: Origin,
+        need: Callable[[], Need],
         *,
         keeps: bool = False,
     ) -> None:
-        """Of the next deployment of `choice`.
+        """Of the next deployment of `choice`; `need` is asked for where there is a budget.
 
         `keeps`: a good answer is recorded by the caller, at once with the call's row.
         """
         self.lane = lane = choice.take()
         self._patient = choice.last
         self._kind: Literal["chat", "embedding"] = kind
+        self._need = need
+        self._id = uuid7()
+        self._holds = False
         self._origin = origin
         # The caller's own deadline runs already; the deployment's once there is a slot, because a
         # queue in this process says nothing about the server.
@@ -94,13 +116,48 @@ class Call:
             await self._record(type(error).__name__, wait=True)
             raise error from None
         self._begin()
-        self._probe = self.lane.health.begin()
         own = self.lane.deployment.timeout
         # Whoever has a substitute gets no more than its own time of the caller's.
         if self._deadline is None or (not self._patient and own < self._deadline - self._now()):
             self._seconds = own
             self._deadline = self._now() + own
+        try:
+            await self._reserve()
+        except BaseException as error:
+            self.lane.slots.release()
+            if isinstance(error, ModelError):
+                await self._record(type(error).__name__, wait=True)
+            raise
+        self._probe = self.lane.health.begin()
         return self
+
+    async def _reserve(self) -> None:
+        """Hold what the call may cost at most in its budgets."""
+        lane, origin = self.lane, self._origin
+        if not lane.purse.budgets:
+            return
+        claims = claims_of(
+            lane.purse.budgets, self._need(), str(lane), lane.deployment,
+            tenant=origin.tenant, workflow=origin.workflow,
+            run=None if origin.run_id is None else str(origin.run_id),
+        )  # fmt: skip
+        if claims:
+            assert self._deadline is not None
+            self._holds = True
+            await lane.purse.reserve(self._id, claims, self._deadline - self._now() + GRACE)
+
+    def _settle(self, error: BaseException | None) -> None:
+        """What it has cost: all that was held where nobody can know."""
+        if not self._holds:
+            return
+        usage = self._usage
+        if usage is not None and usage.prompt_tokens is not None:
+            tokens = usage.prompt_tokens + (usage.completion_tokens or 0)
+            self.lane.purse.settle(self._id, self._cost(), tokens)
+        elif isinstance(error, _UNPAID):
+            self.lane.purse.settle(self._id, Decimal(0), 0)
+        else:
+            self.lane.purse.settle(self._id, None, None)
 
     async def __aexit__(
         self,
@@ -112,6 +169,7 @@ class Call:
         # A caller in a hurry says nothing about the server.
         found = TimeoutError() if self._hurried else error
         self.lane.health.end(found, probe=self._probe, wait=self._wait)
+        self._settle(error)
         self._latency_ms = round((time.perf_counter() - self._clock) * 1000)
         gave_up = kind is not None and not issubclass(kind, Exception)
         # Whoever gave up (cancelled, or closed the stream) does not wait for the database.
@@ -197,7 +255,7 @@ class Call:
     async def _record(self, outcome: str, *, wait: bool) -> None:
         usage = self._usage or Usage()
         call = ModelCall(
-            id=uuid7(),
+            id=self._id,
             tenant=self._origin.tenant,
             run_id=self._origin.run_id,
             node=self._origin.node,

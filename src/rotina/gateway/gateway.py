@@ -6,20 +6,24 @@ import copy
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 from rotina.errors import ModelError
 from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Embeddings, Message, Reply
+from rotina.gateway.budget import BudgetStore, Need, PostgresBudgets
 from rotina.gateway.call import Call, Origin, open_stream
 from rotina.gateway.check import Assembly, check_reply, check_vectors
 from rotina.gateway.lane import Lanes
-from rotina.gateway.ledger import CallLedger
+from rotina.gateway.ledger import CallLedger, PostgresLedger
 from rotina.gateway.recorder import Recorded, Recorder
 from rotina.gateway.retry import RetryPolicy
 from rotina.gateway.routing import Choice, allowed, beginning, ranked
 from rotina.gateway.structured import Contract
 from rotina.settings import Settings
+
+if TYPE_CHECKING:
+    from rotina.database.pool import Pool
 
 Answered = TypeVar("Answered", ChatAnswer, Embeddings)
 
@@ -40,11 +44,20 @@ class Gateway:
         ledger: CallLedger | None = None,
         *,
         retry: RetryPolicy | None = None,
+        budgets: BudgetStore | None = None,
     ) -> None:
-        """Does no I/O. Without a ledger no call is recorded."""
-        self._lanes = Lanes(settings, ledger, retry or RetryPolicy())
+        """Does no I/O. Without a ledger no call is recorded.
+
+        Raises `SettingsError` when the settings have budgets and there is no store for them.
+        """
+        self._lanes = Lanes(settings, ledger, retry or RetryPolicy(), budgets)
         self._origin = Origin(tenant=settings.tenant, run_id=None, node=None)
         self._recorder: Recorder | None = None
+
+    @classmethod
+    def with_database(cls, settings: Settings, pool: "Pool") -> Self:
+        """A gateway whose ledger and budgets are in PostgreSQL; `pool` is the caller's to close."""
+        return cls(settings, PostgresLedger(pool), budgets=PostgresBudgets(pool))
 
     async def __aenter__(self) -> Self:
         self._lanes.open()
@@ -58,10 +71,21 @@ class Gateway:
     ) -> None:
         await self._lanes.close()
 
-    def bound(self, *, run_id: UUID | None, tenant: str, node: str | None = None) -> "Gateway":
-        """The same gateway, recording its calls for this run; needs no `async with` of its own."""
+    def bound(
+        self,
+        *,
+        run_id: UUID | None,
+        tenant: str,
+        node: str | None = None,
+        workflow: str | None = None,
+    ) -> "Gateway":
+        """The same gateway, recording its calls for this run; needs no `async with` of its own.
+
+        Without a `workflow` it stays the one it is bound to.
+        """
         view = copy.copy(self)
-        view._origin = Origin(tenant=tenant, run_id=run_id, node=node)  # noqa: SLF001 - its own
+        workflow = workflow or self._origin.workflow
+        view._origin = Origin(tenant, run_id, node, workflow)  # noqa: SLF001 - its own
         return view
 
     def recorded(self, recorder: Recorder) -> "Gateway":
@@ -152,7 +176,8 @@ class Gateway:
                 **call.facts(),
             )
 
-        return await self._first("chat", choice, ask, place)
+        need = functools.partial(Need.of, [messages, tools, schema], max_tokens)
+        return await self._first("chat", choice, need, ask, place)
 
     async def stream(  # noqa: PLR0913 - as in chat
         self,
@@ -190,9 +215,10 @@ class Gateway:
             yield ChatChunk.model_validate_json(place.answer)
             return
         choice = self._choice(route, timeout, messages)
+        need = functools.partial(Need.of, [messages, tools, schema], max_tokens)
         whole, begun = Assembly(), False
         while True:
-            call = Call("chat", choice, self._origin, keeps=place is not None)
+            call = Call("chat", choice, self._origin, need, keeps=place is not None)
             try:
                 async with call, contextlib.aclosing(_pieces(call, wanted)) as chunks:
                     async for chunk in chunks:
@@ -243,7 +269,8 @@ class Gateway:
                     check_vectors(reply.vectors, len(batch), size, lane)
             return Embeddings(vectors=vectors, **call.facts())
 
-        return await self._first("embedding", choice, ask, place)
+        need = functools.partial(Need.of, texts, 0)
+        return await self._first("embedding", choice, need, ask, place)
 
     def _choice(
         self,
@@ -268,12 +295,13 @@ class Gateway:
         self,
         kind: Literal["chat", "embedding"],
         choice: Choice,
+        need: Callable[[], Need],
         ask: Callable[[Call], Awaitable[Answered]],
         place: Recorded | None,
     ) -> Answered:
         """The first answer of the choice that is one, kept where a run records."""
         while True:
-            call = Call(kind, choice, self._origin, keeps=place is not None)
+            call = Call(kind, choice, self._origin, need, keeps=place is not None)
             try:
                 answer = await ask(call)
             except ModelError as error:

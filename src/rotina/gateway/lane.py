@@ -2,18 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
 from rotina.errors import DatabaseError, SettingsError
 from rotina.gateway.answer import ChatRequest
+from rotina.gateway.budget import BudgetStore
 from rotina.gateway.health import Health
 from rotina.gateway.http import Sessions
 from rotina.gateway.ledger import CallLedger, ModelCall
 from rotina.gateway.provider import Provider
 from rotina.gateway.retry import RetryPolicy
 from rotina.gateway.structured import with_schema_in_prompt
-from rotina.settings import Deployment, Settings
+from rotina.settings import Budget, Deployment, Settings
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +78,45 @@ class Slots:
         self._free.release()
 
 
+class Purse:
+    """The budgets that calls are paid from."""
+
+    def __init__(self, budgets: Mapping[str, Budget], store: BudgetStore | None) -> None:
+        """Raises `SettingsError` for budgets that nobody keeps: a call must not go past them."""
+        if budgets and store is None:
+            raise SettingsError(
+                f"budgets.{next(iter(budgets))} is set, and this gateway has no database to keep "
+                "it in: give it budgets=PostgresBudgets(pool)"
+            )
+        self.budgets = budgets
+        self._store = store
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def reserve(
+        self, call: UUID, claims: Sequence[Mapping[str, Any]], seconds: float
+    ) -> None:
+        """Hold in every claim's budget. Raises `BudgetExceededError`."""
+        assert self._store is not None
+        await self._store.reserve(call, claims, seconds)
+
+    def settle(self, call: UUID, usd: Decimal | None, tokens: int | None) -> None:
+        """Settle in a task of its own: nobody waits for it, and cancelling nobody loses it."""
+        task = asyncio.create_task(self._settle(call, usd, tokens))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def flush(self) -> None:
+        """Wait for what is being settled."""
+        await asyncio.gather(*self._under_way)
+
+    async def _settle(self, call: UUID, usd: Decimal | None, tokens: int | None) -> None:
+        assert self._store is not None
+        try:
+            await self._store.settle(call, usd, tokens)
+        except DatabaseError as error:
+            log.error("call %s was not settled and will count as all it held: %s", call, error)  # noqa: TRY400
+
+
 @dataclass(frozen=True)
 class Lane:
     """A route's way to one of its deployments."""
@@ -86,6 +129,7 @@ class Lane:
     health: Health
     retry: RetryPolicy
     records: Records = field(repr=False)
+    purse: Purse = field(repr=False)
 
     def __str__(self) -> str:
         return f"deployment {self.name!r} (model {self.deployment.model!r})"
@@ -101,10 +145,17 @@ class Lane:
 class Lanes:
     """The lanes of a gateway, made when first used."""
 
-    def __init__(self, settings: Settings, ledger: CallLedger | None, retry: RetryPolicy) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: CallLedger | None,
+        retry: RetryPolicy,
+        budgets: BudgetStore | None,
+    ) -> None:
         self.settings = settings
         self._retry = retry
         self._records = Records(ledger)
+        self._purse = Purse(settings.budgets, budgets)
         self._sessions = Sessions()
         self._shared: dict[str, tuple[Provider, Slots, Health]] = {}
         self._lanes: dict[tuple[str, str], Lane] = {}
@@ -130,6 +181,7 @@ class Lanes:
 
     async def close(self) -> None:
         """Wait for rows under way and close every connection."""
+        await self._purse.flush()
         await self._records.flush()
         for provider, _, _ in self._shared.values():
             await provider.close()
@@ -156,7 +208,17 @@ class Lanes:
             provider = _open_provider(name, deployment, self._sessions)
             self._shared[name] = (provider, Slots(deployment.concurrency), Health())
         provider, slots, health = self._shared[name]
-        return Lane(route, name, deployment, provider, slots, health, self._retry, self._records)
+        return Lane(
+            route,
+            name,
+            deployment,
+            provider,
+            slots,
+            health,
+            self._retry,
+            self._records,
+            self._purse,
+        )
 
 
 def _open_openai(name: str, deployment: Deployment, sessions: Sessions) -> Provider:

@@ -8,3 +8,32 @@ insert into rotina.model_call (
     %(outcome)s, %(prompt_tokens)s, %(completion_tokens)s, %(cached_tokens)s, %(cost_usd)s,
     %(latency_ms)s, %(attempts)s, %(started_at)s
 );
+
+-- name: reserve
+-- Hold what a call may cost at most.
+select rotina.reserve(%(call)s, %(claims)s::jsonb, %(seconds)s);
+
+-- name: settle
+-- What it has cost.
+select rotina.settle(%(call)s, %(usd)s, %(tokens)s);
+
+-- name: list_budgets
+-- The accounts that calls have been paid from, the latest period first.
+select budget, scope, nullif(period_start, 'epoch') as period_start, cap_usd, settled_usd,
+       held_usd, cap_tokens, settled_tokens, held_tokens
+from rotina.budget_account order by budget, scope, period_start desc limit %(limit)s;
+
+-- name: costs
+-- Calls, tokens and money by the columns asked for; what has no price is counted apart.
+select jsonb_build_object(
+        'tenant', call.tenant, 'workflow', run.workflow, 'node', call.node, 'route', call.route,
+        'deployment', call.deployment, 'model', call.model, 'kind', call.kind,
+        'outcome', call.outcome, 'day', to_char(call.started_at at time zone 'UTC', 'YYYY-MM-DD')
+    ) - %(without)s::text[] as named,
+    count(*) as calls, sum(call.attempts) as attempts,
+    sum(call.prompt_tokens) as prompt_tokens, sum(call.completion_tokens) as completion_tokens,
+    sum(call.cost_usd) as cost_usd, count(*) filter (where call.cost_usd is null) as unpriced
+from rotina.model_call call left join rotina.run on run.id = call.run_id
+where call.started_at >= now() - %(since)s::interval
+  and (%(tenant)s::text is null or call.tenant = %(tenant)s)
+group by named order by cost_usd desc nulls last, calls desc, named;

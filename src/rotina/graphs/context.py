@@ -104,7 +104,9 @@ def make_context(pool: Pool, gateway: Gateway, limits: Limits, attempt: Attempt)
         place.add(packed)
         return rows
 
-    gateway = gateway.recorded(recording)
+    gateway = gateway.recorded(recording).bound(
+        run_id=run.id, tenant=run.tenant, workflow=run.workflow
+    )
     own = gateway.bound(run_id=run.id, tenant=run.tenant, node="knowledge")
     return Context(
         run_id=run.id,

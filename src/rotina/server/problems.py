@@ -41,6 +41,7 @@ STATUS: Mapping[type[RotinaError], int] = {
     errors.KnowledgeError: 422,
     errors.SchemaError: 422,
     errors.RunError: 422,
+    errors.BudgetExceededError: 402,
     errors.ModelRequestError: 400,
     errors.ModelRateLimitedError: 429,
     errors.ModelTimeoutError: 504,

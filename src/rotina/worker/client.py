@@ -11,7 +11,7 @@ from uuid import UUID
 from celery import Celery
 
 from rotina.database import Pool, open_pool
-from rotina.gateway import Gateway, PostgresLedger
+from rotina.gateway import Gateway
 from rotina.knowledge import KnowledgeBase
 from rotina.runs import (
     Accepted,
@@ -68,7 +68,7 @@ class Client:
             pool = await stack.enter_async_context(
                 open_pool(settings.require_database_url(), size=settings.pool_size)
             )
-            gateway = await stack.enter_async_context(Gateway(settings, PostgresLedger(pool)))
+            gateway = await stack.enter_async_context(Gateway.with_database(settings, pool))
             yield cls(pool, settings, registry, gateway, app)
 
     def bound(self, tenant: str) -> "Client":

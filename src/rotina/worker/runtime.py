@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rotina.database import Pool, open_pool
-from rotina.gateway import Gateway, PostgresLedger
+from rotina.gateway import Gateway
 from rotina.graphs.context import Context, make_context
 from rotina.knowledge.loading import Limits
 from rotina.runs import (
@@ -202,7 +202,7 @@ class Runtime:
             pool = await stack.enter_async_context(
                 open_pool(settings.require_database_url(), size=settings.pool_size)
             )
-            gateway = await stack.enter_async_context(Gateway(settings, PostgresLedger(pool)))
+            gateway = await stack.enter_async_context(Gateway.with_database(settings, pool))
             lease = await stack.enter_async_context(
                 WorkerLease(pool, settings.lease_seconds).held()
             )
