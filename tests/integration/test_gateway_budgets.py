@@ -28,7 +28,7 @@ from rotina.errors import (
 )
 from rotina.gateway import Gateway, MemoryLedger, PostgresBudgets, RetryPolicy
 from rotina.settings import Budget, Deployment, Price, Route, Settings
-from tests.scripted_model import Answer, ScriptedModel, delayed, hang, status
+from tests.scripted_model import Answer, ScriptedModel, delayed, event, events, hang, status
 
 ASK: Any = [{"role": "user", "content": "How much is it?"}]
 PAID = Price(input=1000.0, output=1000.0)
@@ -185,6 +185,32 @@ async def test_a_call_that_may_have_cost_counts_as_all_it_held(
     account = await stage.account()
     assert (account["settled_usd"] > Decimal("0.02")) is paid
     assert account["held_usd"] == 0
+
+
+async def test_a_stream_that_breaks_off_counts_as_all_it_held(stage: Stage) -> None:
+    piece = {"choices": [{"index": 0, "delta": {"content": "I am"}}]}
+    stage.model.script = events(event(piece), drop=True)
+    async with stage.gateway({"all": Budget(usd=Decimal(1))}) as gateway:
+        with pytest.raises(ModelError):
+            [chunk async for chunk in gateway.stream(ASK, max_tokens=20)]
+    account = await stage.account()
+    assert account["settled_usd"] > Decimal("0.02")
+    assert account["held_usd"] == 0
+
+
+async def test_a_call_given_up_before_it_was_made_costs_nothing(stage: Stage) -> None:
+    stage.model.script = delayed(5, "late")
+    async with stage.gateway({"all": Budget(usd=Decimal(1))}, concurrency=1) as gateway:
+        first = asyncio.create_task(gateway.chat(ASK, max_tokens=20))
+        async with asyncio.timeout(10):
+            while not stage.model.requests:
+                await asyncio.sleep(0.01)
+        assert await ask(gateway, timeout=0.1) == "ModelTimeoutError", "no slot"
+        held = (await stage.account())["held_usd"]
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+    account = await stage.account()
+    assert (account["settled_usd"], account["held_usd"]) == (held, 0), "that of the first one"
 
 
 async def test_the_hold_of_who_died_expires_as_spent(stage: Stage) -> None:

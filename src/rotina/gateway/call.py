@@ -101,6 +101,8 @@ class Call:
         self._probe = False
         self._hurried = False
         """Whether the caller allowed less time than the deployment has."""
+        self._begun = False
+        """Whether some of a streamed answer has come."""
         self.attempts = 0
 
     async def __aenter__(self) -> Self:
@@ -125,6 +127,8 @@ class Call:
             await self._reserve()
         except BaseException as error:
             self.lane.slots.release()
+            if self._holds:  # given up while it was held: nothing was asked
+                self.lane.purse.settle(self._id, Decimal(0), 0)
             if isinstance(error, ModelError):
                 await self._record(type(error).__name__, wait=True)
             raise
@@ -154,7 +158,7 @@ class Call:
         if usage is not None and usage.prompt_tokens is not None:
             tokens = usage.prompt_tokens + (usage.completion_tokens or 0)
             self.lane.purse.settle(self._id, self._cost(), tokens)
-        elif isinstance(error, _UNPAID):
+        elif self.attempts == 0 or (isinstance(error, _UNPAID) and not self._begun):
             self.lane.purse.settle(self._id, Decimal(0), 0)
         else:
             self.lane.purse.settle(self._id, None, None)
@@ -194,6 +198,7 @@ class Call:
         chunk, stream = opened
         async with aclosing(stream):
             while chunk is not None:
+                self._begun = True
                 yield chunk
                 # Around each step, not the loop: a timeout must not cancel what the caller does
                 # between two pieces.
