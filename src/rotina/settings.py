@@ -128,6 +128,8 @@ class Route(BaseModel):
     (`least_loaded`), or for the same beginning of a prompt the same one (`prefix`)."""
     weights: dict[str, PositiveFloat] = Field(default_factory=dict)
     """For `weighted`: how often each is first, in relation to the others; 1 where none is given."""
+    cache_seconds: int | None = Field(default=None, ge=1)
+    """How long an answer at temperature 0 is given again to the same question of its tenant."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -81,6 +81,8 @@ class ChatAnswer(BaseModel):
     """Requests that were sent."""
     cost_usd: Decimal | None
     """None means unknown: no price is declared, or the server did not count the tokens."""
+    cached: bool = False
+    """Whether it was given before: tokens are those of then, and it has cost nothing."""
 
 
 class ChatChunk(BaseModel):

@@ -24,9 +24,10 @@ from rotina.errors import (
     ModelTimeoutError,
     ModelUnreachableError,
 )
-from rotina.gateway.answer import ChatChunk, ChatRequest, Usage
+from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Usage
 from rotina.gateway.budget import GRACE, Need, claims_of
-from rotina.gateway.ledger import OK, ModelCall
+from rotina.gateway.lane import Records
+from rotina.gateway.ledger import CACHED, OK, ModelCall
 from rotina.gateway.provider import Provider, RefusedError
 from rotina.gateway.retry import with_retries
 from rotina.gateway.routing import Choice
@@ -63,6 +64,31 @@ async def open_stream(provider: Provider, request: ChatRequest) -> OpenedStream:
         await stream.aclose()
         raise
     return None, stream
+
+
+async def record_cached(records: Records, origin: Origin, answer: ChatAnswer) -> None:
+    """Write the row of an answer that came out of the cache."""
+    row = ModelCall(
+        id=uuid7(),
+        tenant=origin.tenant,
+        run_id=origin.run_id,
+        node=origin.node,
+        route=answer.route,
+        deployment=answer.deployment,
+        model=answer.model,
+        kind="chat",
+        outcome=CACHED,
+        prompt_tokens=0,
+        completion_tokens=0,
+        cached_tokens=None,
+        cost_usd=Decimal(0),
+        latency_ms=answer.latency_ms,
+        attempts=0,
+        started_at=datetime.now(UTC),
+    )
+    task = records.write(row)
+    if task is not None:
+        await asyncio.shield(task)
 
 
 class Call:

@@ -12,7 +12,8 @@ from uuid import UUID
 from rotina.errors import ModelError
 from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Embeddings, Message, Reply
 from rotina.gateway.budget import BudgetStore, Need, PostgresBudgets
-from rotina.gateway.call import Call, Origin, open_stream
+from rotina.gateway.cache import AnswerCache, PostgresCache, Shelf, key_of
+from rotina.gateway.call import Call, Origin, open_stream, record_cached
 from rotina.gateway.check import Assembly, check_reply, check_vectors
 from rotina.gateway.lane import Lanes
 from rotina.gateway.ledger import CallLedger, PostgresLedger
@@ -45,6 +46,7 @@ class Gateway:
         *,
         retry: RetryPolicy | None = None,
         budgets: BudgetStore | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         """Does no I/O. Without a ledger no call is recorded.
 
@@ -53,11 +55,17 @@ class Gateway:
         self._lanes = Lanes(settings, ledger, retry or RetryPolicy(), budgets)
         self._origin = Origin(tenant=settings.tenant, run_id=None, node=None)
         self._recorder: Recorder | None = None
+        self._cache = cache
 
     @classmethod
     def with_database(cls, settings: Settings, pool: "Pool") -> Self:
-        """A gateway whose ledger and budgets are in PostgreSQL; `pool` is the caller's to close."""
-        return cls(settings, PostgresLedger(pool), budgets=PostgresBudgets(pool))
+        """A gateway with ledger, budgets and cache in PostgreSQL; the caller closes `pool`."""
+        return cls(
+            settings,
+            PostgresLedger(pool),
+            budgets=PostgresBudgets(pool),
+            cache=PostgresCache(pool),
+        )
 
     async def __aenter__(self) -> Self:
         self._lanes.open()
@@ -159,6 +167,13 @@ class Gateway:
         place = await self._place("chat", route, vars(wanted))
         if place is not None and place.answer is not None:
             return ChatAnswer.model_validate_json(place.answer)
+        shelf = self._shelf(route, wanted)
+        known = None if shelf is None else await shelf.find()
+        if known is not None:
+            await record_cached(self._lanes.records, self._origin, known)
+            if place is not None:
+                await place.keep(known.model_dump_json().encode())
+            return known
         choice = self._choice(route, timeout, messages)
 
         async def ask(call: Call) -> ChatAnswer:
@@ -177,7 +192,10 @@ class Gateway:
             )
 
         need = functools.partial(Need.of, [messages, tools, schema], max_tokens)
-        return await self._first("chat", choice, need, ask, place)
+        answer = await self._first("chat", choice, need, ask, place)
+        if shelf is not None:
+            await shelf.keep(answer)
+        return answer
 
     async def stream(  # noqa: PLR0913 - as in chat
         self,
@@ -271,6 +289,18 @@ class Gateway:
 
         need = functools.partial(Need.of, texts, 0)
         return await self._first("embedding", choice, need, ask, place)
+
+    def _shelf(self, route: str, wanted: ChatRequest) -> Shelf | None:
+        """The place of this question in the cache, where the route has one."""
+        if self._cache is None or wanted.temperature != 0:
+            return None
+        settings, tenant = self._lanes.settings, self._origin.tenant
+        names = allowed(settings, route, tenant)
+        seconds = settings.routes[route].cache_seconds
+        if seconds is None:
+            return None
+        models = {name: settings.deployments[name].model for name in names}
+        return Shelf(self._cache, tenant, key_of(route, models, vars(wanted)), seconds)
 
     def _choice(
         self,

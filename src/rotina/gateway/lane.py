@@ -154,7 +154,7 @@ class Lanes:
     ) -> None:
         self.settings = settings
         self._retry = retry
-        self._records = Records(ledger)
+        self.records = Records(ledger)
         self._purse = Purse(settings.budgets, budgets)
         self._sessions = Sessions()
         self._shared: dict[str, tuple[Provider, Slots, Health]] = {}
@@ -171,7 +171,7 @@ class Lanes:
     @property
     def ledger_failures(self) -> int:
         """Rows that could not be written."""
-        return self._records.failures
+        return self.records.failures
 
     def open(self) -> None:
         """Bind to the running loop."""
@@ -182,7 +182,7 @@ class Lanes:
     async def close(self) -> None:
         """Wait for rows under way and close every connection."""
         await self._purse.flush()
-        await self._records.flush()
+        await self.records.flush()
         for provider, _, _ in self._shared.values():
             await provider.close()
         await self._sessions.close()
@@ -216,7 +216,7 @@ class Lanes:
             slots,
             health,
             self._retry,
-            self._records,
+            self.records,
             self._purse,
         )
 

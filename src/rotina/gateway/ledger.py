@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rotina.database.pool import Pool
 
 OK = "ok"
+CACHED = "cached"
 
 POOL_TIMEOUT = 5.0
 """Seconds to wait for a connection: an answer waits for its row, but not long."""
@@ -34,7 +35,8 @@ class ModelCall(BaseModel):
     model: str
     kind: Literal["chat", "embedding"]
     outcome: str
-    """`ok`, or the name of the error's class; `CancelledError` when the caller gave up."""
+    """`ok`, `cached`, or the name of the error's class; `CancelledError` where the caller gave up
+    on it."""
     prompt_tokens: int | None
     completion_tokens: int | None
     cached_tokens: int | None

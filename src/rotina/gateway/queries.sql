@@ -37,3 +37,20 @@ from rotina.model_call call left join rotina.run on run.id = call.run_id
 where call.started_at >= now() - %(since)s::interval
   and (%(tenant)s::text is null or call.tenant = %(tenant)s)
 group by named order by cost_usd desc nulls last, calls desc, named;
+
+-- name: find_cached
+-- An answer of this tenant that is still good.
+select answer from rotina.answer_cache
+where tenant = %(tenant)s and key = %(key)s and expires_at > now();
+
+-- name: keep_cached
+-- The last one counts.
+insert into rotina.answer_cache (tenant, key, answer, expires_at)
+values (%(tenant)s, %(key)s, %(answer)s, now() + make_interval(secs => %(seconds)s))
+on conflict (tenant, key) do update
+set answer = excluded.answer, expires_at = excluded.expires_at;
+
+-- name: purge_cached
+-- What nobody is given any more.
+with gone as (delete from rotina.answer_cache where expires_at <= now() returning 1)
+select count(*) as deleted from gone;

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rotina.database import Pool, open_pool
-from rotina.gateway import Gateway
+from rotina.gateway import Gateway, PostgresCache
 from rotina.graphs.context import Context, make_context
 from rotina.knowledge.loading import Limits
 from rotina.runs import (
@@ -257,6 +257,7 @@ class Runtime:
                 deleted = await purge(pool, record_days=self._settings.record_days)
                 if deleted:
                     logger.info("%d recorded answers were old enough to go", deleted)
+                await PostgresCache(pool).purge()
             except Exception:  # as above
                 logger.exception("purge failed")
             await asyncio.sleep(PURGE_SECONDS)
