@@ -85,7 +85,7 @@ def test_a_killed_worker_does_not_ask_the_model_again(
     }  # fmt: skip
     processes.worker()
     start_runs(processes, write_documents(tmp_path, 3))
-    told = "select run_id from rotina.recorded"
+    told = "select run_id from rotina.recorded where kind = 'chat'"
     processes.wait_for("an answer to be recorded", lambda: len(rows(database_url, told)) > 0)
     processes.kill("worker-io")
     answered = {row["run_id"] for row in rows(database_url, told)}

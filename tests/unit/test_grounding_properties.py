@@ -7,7 +7,7 @@ from typing import Any
 
 from babel.dates import format_date
 from babel.numbers import format_decimal
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rotina.grounding import Source, find, ground
@@ -46,6 +46,7 @@ def test_a_quote_is_its_slice(value: Any, text: str) -> None:
 
 
 @given(TRICKY, TRICKY)
+@example("$", "$\u0301")
 @settings(max_examples=300)
 def test_adversarial_text_never_breaks_and_never_splits_a_letter_from_its_accent(
     value: str, text: str

@@ -1,6 +1,7 @@
 """Signs and names of currencies (CLDR, English and Portuguese) for an ISO 4217 code."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -84,13 +85,15 @@ def _is_named(code: str, text: str, words: Words) -> bool:
 def signs(text: str) -> Iterator[tuple[tuple[int, int], str]]:
     """Each currency sign with the letters tied to its left: `$`, `R$`, `US$`.
 
-    A sign with letters tied to its right ("$US", "$name") is no sign by itself.
+    A sign with letters tied to its right ("$US", "$name") is no sign by itself, nor is one with an
+    accent.
     """
     for match in _SIGN.finditer(text):
         start, end = match.span()
         while start and match.start() - start < _LONGEST_PREFIX and text[start - 1].isalpha():
             start -= 1
-        if not text[end : end + 1].isalpha():
+        following = text[end : end + 1]
+        if not following or not (following.isalpha() or unicodedata.combining(following)):
             yield (start, end), text[start:end]
 
 
