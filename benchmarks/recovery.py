@@ -15,17 +15,13 @@ import asyncio
 import json
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from benchmarks.run_throughput import FLOWS, PROJECT, ROTINA_APP, Stage, accept, count, wait_until
-from rotina.database import migrate
-from rotina.embedded import postgres, valkey
+from benchmarks.run_throughput import FLOWS, Stage, accept, count, own_stage, wait_until
 
 GOAL_SECONDS = 10.0
 WORK_SECONDS = 4.0
@@ -100,23 +96,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--runs", type=int, default=20)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="rotina-bench-") as name:
-        folder = Path(name)
-        for file, text in {
-            "pyproject.toml": PROJECT,
-            "flows.py": FLOWS % {"wait": WORK_SECONDS},
-            "rotina_app.py": ROTINA_APP,
-        }.items():
-            (folder / file).write_text(text)
-        database, broker = postgres.start(folder / "postgres"), valkey.start(folder / "valkey")
-        try:
-            asyncio.run(migrate(database.url, []))
-            pids = database.process.pid, broker.process.pid
-            stage = Stage(folder, database.url, broker.url, pids)
-            found = measure(stage, chosen.kills, chosen.runs)
-        finally:
-            broker.stop()
-            database.stop()
+    with own_stage({"flows.py": FLOWS % {"wait": WORK_SECONDS}}) as stage:
+        found = measure(stage, chosen.kills, chosen.runs)
     print(json.dumps(found))
 
 

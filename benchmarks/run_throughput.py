@@ -173,6 +173,23 @@ class Stage:
         return used
 
 
+@contextlib.contextmanager
+def own_stage(files: Mapping[str, str]) -> Iterator[Stage]:
+    """Servers and a project of these files, for the length of the block."""
+    with tempfile.TemporaryDirectory(prefix="rotina-bench-") as name:
+        folder = Path(name)
+        for file, text in {"pyproject.toml": PROJECT, "rotina_app.py": ROTINA_APP, **files}.items():
+            (folder / file).write_text(text)
+        database, broker = postgres.start(folder / "postgres"), valkey.start(folder / "valkey")
+        try:
+            asyncio.run(migrate(database.url, []))
+            pids = database.process.pid, broker.process.pid
+            yield Stage(folder, database.url, broker.url, pids)
+        finally:
+            broker.stop()
+            database.stop()
+
+
 def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.05) -> None:
     """Poll; raises `TimeoutError`."""
     end = time.monotonic() + seconds
@@ -307,24 +324,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--waiting", type=int, default=1000)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="rotina-bench-") as name:
-        folder = Path(name)
-        for file, text in {
-            "pyproject.toml": PROJECT,
-            "flows.py": FLOWS % {"wait": WAIT_SECONDS},
-            "rotina_app.py": ROTINA_APP,
-            "plain_app.py": PLAIN_APP,
-        }.items():
-            (folder / file).write_text(text)
-        database, broker = postgres.start(folder / "postgres"), valkey.start(folder / "valkey")
-        try:
-            asyncio.run(migrate(database.url, []))
-            pids = database.process.pid, broker.process.pid
-            stage = Stage(folder, database.url, broker.url, pids)
-            found = bench(stage, chosen.runs, chosen.waiting)
-        finally:
-            broker.stop()
-            database.stop()
+    files = {"flows.py": FLOWS % {"wait": WAIT_SECONDS}, "plain_app.py": PLAIN_APP}
+    with own_stage(files) as stage:
+        found = bench(stage, chosen.runs, chosen.waiting)
     for way, figures in found["details"].items():
         print(f"{way:10}{figures}")
     print(json.dumps(found))

@@ -1,6 +1,7 @@
 """Budgets: what is settled and held never exceeds the cap, whoever calls and whoever dies."""
 
 import asyncio
+import functools
 import os
 import subprocess
 import sys
@@ -9,12 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 from uuid import uuid4
 
 import psycopg
 import pytest
-from pydantic import SecretStr, ValidationError
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from rotina.database import Pool, migrate, open_pool
 from rotina.errors import (
@@ -27,6 +30,10 @@ from rotina.errors import (
     SettingsError,
 )
 from rotina.gateway import Gateway, MemoryLedger, PostgresBudgets, RetryPolicy
+from rotina.gateway.budget import Need, claims_of
+from rotina.graphs.context import Context, make_context
+from rotina.knowledge.loading import Limits
+from rotina.runs import Control, Driver, Registry, RunStore, WorkerLease, Workflow
 from rotina.settings import Budget, Deployment, Price, Route, Settings
 from tests.scripted_model import Answer, ScriptedModel, delayed, event, events, hang, status
 
@@ -340,3 +347,70 @@ async def test_processes_that_are_killed_overspend_nothing(stage: Stage, databas
 def test_a_budget_that_makes_no_sense_is_refused(budget: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         Budget(**budget)
+
+
+class Said(TypedDict, total=False):
+    """What the graph holds."""
+
+    text: str
+
+
+class Empty(BaseModel):
+    """Input."""
+
+
+class Text(BaseModel):
+    """Output."""
+
+    text: str
+
+
+async def say(state: Said, runtime: Runtime[Context]) -> Said:
+    return {"text": (await runtime.context.at("say").chat(ASK, max_tokens=20)).text}
+
+
+def build() -> StateGraph[Said, Context]:
+    graph = StateGraph(Said, context_schema=Context)
+    graph.add_node("say", say)
+    graph.add_edge(START, "say")
+    graph.add_edge("say", END)
+    return graph
+
+
+async def test_a_run_that_met_an_empty_budget_goes_on_once_there_is_more(stage: Stage) -> None:
+    workflow = Workflow("speaker", Empty, Text, build)
+    store = RunStore(stage.pool, tenant="acme")
+    run_id = (await store.accept(workflow, {})).id
+    limits = Limits.from_settings(stage.settings({}))
+    outcomes = []
+    for tokens in (1, 10_000):
+        budgets = {
+            "each": Budget(workflow="speaker", tokens=tokens, period="run"),
+            "others": Budget(workflow="another", tokens=0),
+        }
+        async with (
+            stage.gateway(budgets) as gateway,
+            WorkerLease(stage.pool, 60).held() as lease,
+        ):
+            context = functools.partial(make_context, stage.pool, gateway, limits)
+            driver = Driver(stage.pool, Registry([workflow]), lease, context)
+            outcomes.append(await driver.drive(run_id))
+        if outcomes == ["failed"]:
+            error = (await store.get(run_id)).error
+            assert error is not None
+            assert error["type"] == "BudgetExceededError"
+            await Control(stage.pool, tenant="acme").retry(run_id, by="ana")
+    assert outcomes == ["failed", "succeeded"]
+    assert (await stage.account(f"speaker/{run_id}"))["settled_tokens"] > 0
+
+
+def test_whose_share_is_never_ambiguous() -> None:
+    deployment = Deployment(model="tiny")
+    budgets = {"each": Budget(tenant="*", workflow="*", tokens=1)}
+    scopes = {
+        claims_of(budgets, Need(1, 1), "it", deployment, tenant=tenant, workflow=name, run=None)[0][
+            "scope"
+        ]
+        for tenant, name in (("a/b", "c"), ("a", "b/c"), ("a%2Fb", "c"))
+    }
+    assert len(scopes) == 3

@@ -106,6 +106,13 @@ async def test_an_answer_expires_and_is_deleted(stage: Stage) -> None:
     assert await PostgresCache(stage.pool).purge() == 1
 
 
+async def test_an_answer_kept_by_another_release_is_asked_anew(stage: Stage) -> None:
+    await stage.ask()
+    async with stage.pool.connection() as connection:
+        await connection.execute("update rotina.answer_cache set answer = %s", [b'{"words": 1}'])
+    assert await stage.ask() == "answer 1"
+
+
 async def test_a_cached_answer_needs_no_budget(stage: Stage) -> None:
     settings = settings_for(stage.model, budgets={"all": Budget(tokens=9000)})
     async with Gateway.with_database(settings, stage.pool) as gateway:

@@ -264,6 +264,19 @@ async def test_a_deployment_that_keeps_failing_is_asked_last(
         assert (await gateway.chat(ASK)).text == "I am back."
 
 
+async def test_calls_that_fail_together_open_a_circuit_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "COOLDOWN", 0.3)
+    stage.models["a"].script = delayed(0.05, status(429))
+    async with stage.gateway() as gateway:
+        await asyncio.gather(*(gateway.chat(ASK) for _ in range(20)))
+        assert stage.asked()[0] == 20
+        stage.models["a"].script = "I am back."
+        await asyncio.sleep(0.35)
+        assert (await gateway.chat(ASK)).text == "I am back."
+
+
 async def test_one_that_refuses_its_key_is_asked_last_at_once(stage: Stage) -> None:
     stage.models["a"].script = status(401)
     async with stage.gateway() as gateway:

@@ -117,7 +117,7 @@ def _scope(budget: Budget, whose: Mapping[str, str | None]) -> str | None:
         if whose["run"] is None:
             return None
         parts.append(whose["run"])
-    return "/".join(parts)
+    return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
 
 
 class PostgresBudgets:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import ValidationError
+
 from rotina.gateway.answer import ChatAnswer
 
 if TYPE_CHECKING:
@@ -75,7 +77,10 @@ class PostgresCache:
     async def find(self, tenant: str, key: bytes) -> ChatAnswer | None:
         """The answer that is kept, unless it has expired."""
         row = await self._execute("find_cached", {"tenant": tenant, "key": key})
-        return None if row is None else ChatAnswer.model_validate_json(row["answer"])
+        try:
+            return None if row is None else ChatAnswer.model_validate_json(row["answer"])
+        except ValidationError:  # kept by another release
+            return None
 
     async def keep(self, tenant: str, key: bytes, answer: ChatAnswer, seconds: float) -> None:
         """Keep an answer; one that is there already is replaced."""

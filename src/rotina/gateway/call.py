@@ -14,6 +14,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from rotina.errors import (
+    BudgetExceededError,
     ModelAuthError,
     ModelError,
     ModelMissingError,
@@ -153,7 +154,8 @@ class Call:
             await self._reserve()
         except BaseException as error:
             self.lane.slots.release()
-            if self._holds:  # given up while it was held: nothing was asked
+            # Given up while it was held: nothing was asked.
+            if self._holds and not isinstance(error, BudgetExceededError):
                 self.lane.purse.settle(self._id, Decimal(0), 0)
             if isinstance(error, ModelError):
                 await self._record(type(error).__name__, wait=True)

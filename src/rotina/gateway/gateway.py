@@ -175,24 +175,8 @@ class Gateway:
                 await place.keep(known.model_dump_json().encode())
             return known
         choice = self._choice(route, timeout, messages)
-
-        async def ask(call: Call) -> ChatAnswer:
-            lane = call.lane
-            request = lane.prepare(wanted)
-            async with call:
-                reply = await call.tried(lambda: lane.provider.chat(request))
-                call.count(reply.usage, reply.model)
-                data = check_reply(reply, contract, lane)
-            return ChatAnswer(
-                text=reply.text,
-                data=data,
-                tool_calls=reply.tool_calls,
-                finish_reason=str(reply.finish_reason),
-                **call.facts(),
-            )
-
-        need = functools.partial(Need.of, [messages, tools, schema], max_tokens)
-        answer = await self._first("chat", choice, need, ask, place)
+        ask = functools.partial(_answer, wanted=wanted, contract=contract)
+        answer = await self._first("chat", choice, functools.partial(_need, wanted), ask, place)
         if shelf is not None:
             await shelf.keep(answer)
         return answer
@@ -233,7 +217,7 @@ class Gateway:
             yield ChatChunk.model_validate_json(place.answer)
             return
         choice = self._choice(route, timeout, messages)
-        need = functools.partial(Need.of, [messages, tools, schema], max_tokens)
+        need = functools.partial(_need, wanted)
         whole, begun = Assembly(), False
         while True:
             call = Call("chat", choice, self._origin, need, keeps=place is not None)
@@ -347,6 +331,26 @@ class Gateway:
         if self._recorder is None:
             return None
         return await self._recorder.recall(kind, {"route": route, **request})
+
+
+def _need(wanted: ChatRequest) -> Need:
+    return Need.of([wanted.messages, wanted.tools, wanted.schema], wanted.max_tokens)
+
+
+async def _answer(call: Call, wanted: ChatRequest, contract: Contract | None) -> ChatAnswer:
+    lane = call.lane
+    request = lane.prepare(wanted)
+    async with call:
+        reply = await call.tried(lambda: lane.provider.chat(request))
+        call.count(reply.usage, reply.model)
+        data = check_reply(reply, contract, lane)
+    return ChatAnswer(
+        text=reply.text,
+        data=data,
+        tool_calls=reply.tool_calls,
+        finish_reason=str(reply.finish_reason),
+        **call.facts(),
+    )
 
 
 async def _pieces(call: Call, wanted: ChatRequest) -> AsyncGenerator[ChatChunk, None]:

@@ -61,7 +61,9 @@ class Health:
             self.probing = False
         if isinstance(error, _SICK + _AT_ONCE):
             self.failures += 1
-            if isinstance(error, _AT_ONCE) or self.failures >= THRESHOLD or probe:
+            if self.cooling:  # by the failure of another call that was under way
+                self.until = max(self.until, _now() + wait)
+            elif isinstance(error, _AT_ONCE) or self.failures >= THRESHOLD or probe:
                 self._open(wait)
         elif error is None or isinstance(error, ModelError):
             self.failures = self.openings = 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -22,26 +22,37 @@ from rotina.settings import Budget, Deployment, Settings
 log = logging.getLogger(__name__)
 
 
-class Records:
-    """Writes ledger rows; a row that cannot be written is loud, but costs nobody the answer."""
+class Background:
+    """Writes that nobody has to wait for: cancelling the caller does not lose them."""
 
-    def __init__(self, ledger: CallLedger | None) -> None:
-        self.failures = 0
-        self._ledger = ledger
+    def __init__(self) -> None:
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def write(self, call: ModelCall) -> asyncio.Task[None] | None:
-        """Write the row, in a task of its own: cancelling the caller does not lose it."""
-        if self._ledger is None:
-            return None
-        task = asyncio.create_task(self._write(self._ledger, call))
+    def start(self, write: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin one, in a task of its own."""
+        task = asyncio.create_task(write)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
 
     async def flush(self) -> None:
-        """Wait for the rows that are being written."""
+        """Wait for those under way."""
         await asyncio.gather(*self._under_way)
+
+
+class Records:
+    """Writes ledger rows; a row that cannot be written is loud, but costs nobody the answer."""
+
+    def __init__(self, ledger: CallLedger | None, background: Background) -> None:
+        self.failures = 0
+        self._ledger = ledger
+        self._background = background
+
+    def write(self, call: ModelCall) -> asyncio.Task[None] | None:
+        """Write the row in the background; None where there is no ledger."""
+        if self._ledger is None:
+            return None
+        return self._background.start(self._write(self._ledger, call))
 
     async def _write(self, ledger: CallLedger, call: ModelCall) -> None:
         try:
@@ -81,7 +92,12 @@ class Slots:
 class Purse:
     """The budgets that calls are paid from."""
 
-    def __init__(self, budgets: Mapping[str, Budget], store: BudgetStore | None) -> None:
+    def __init__(
+        self,
+        budgets: Mapping[str, Budget],
+        store: BudgetStore | None,
+        background: Background,
+    ) -> None:
         """Raises `SettingsError` for budgets that nobody keeps: a call must not go past them."""
         if budgets and store is None:
             raise SettingsError(
@@ -90,7 +106,7 @@ class Purse:
             )
         self.budgets = budgets
         self._store = store
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._background = background
 
     async def reserve(
         self, call: UUID, claims: Sequence[Mapping[str, Any]], seconds: float
@@ -100,14 +116,8 @@ class Purse:
         await self._store.reserve(call, claims, seconds)
 
     def settle(self, call: UUID, usd: Decimal | None, tokens: int | None) -> None:
-        """Settle in a task of its own: nobody waits for it, and cancelling nobody loses it."""
-        task = asyncio.create_task(self._settle(call, usd, tokens))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-
-    async def flush(self) -> None:
-        """Wait for what is being settled."""
-        await asyncio.gather(*self._under_way)
+        """Settle in the background."""
+        self._background.start(self._settle(call, usd, tokens))
 
     async def _settle(self, call: UUID, usd: Decimal | None, tokens: int | None) -> None:
         assert self._store is not None
@@ -154,8 +164,9 @@ class Lanes:
     ) -> None:
         self.settings = settings
         self._retry = retry
-        self.records = Records(ledger)
-        self._purse = Purse(settings.budgets, budgets)
+        self._background = Background()
+        self.records = Records(ledger, self._background)
+        self._purse = Purse(settings.budgets, budgets, self._background)
         self._sessions = Sessions()
         self._shared: dict[str, tuple[Provider, Slots, Health]] = {}
         self._lanes: dict[tuple[str, str], Lane] = {}
@@ -180,9 +191,8 @@ class Lanes:
         self._loop = asyncio.get_running_loop()
 
     async def close(self) -> None:
-        """Wait for rows under way and close every connection."""
-        await self._purse.flush()
-        await self.records.flush()
+        """Wait for writes under way and close every connection."""
+        await self._background.flush()
         for provider, _, _ in self._shared.values():
             await provider.close()
         await self._sessions.close()
