@@ -53,6 +53,7 @@ class Request:
     """The client's port: requests on one kept-alive connection share it."""
     at: float = field(default_factory=time.time)
     """Unix seconds."""
+    query: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def last_message(self) -> str:
@@ -156,8 +157,11 @@ def raw(body: bytes, *, code: int = 200, content_type: str = "application/json")
     return Behaviour(behave)
 
 
-def events(*lines: str, gap: float = 0.0, drop: bool = False) -> Behaviour:
-    """A server-sent event stream of exactly these lines; `drop` cuts the connection after them."""
+def events(*lines: str, gap: float = 0.0, drop: bool = False, hang: bool = False) -> Behaviour:
+    """A server-sent event stream of exactly these lines.
+
+    After them `drop` cuts the connection, and `hang` leaves it open in silence.
+    """
 
     async def behave(http: web.Request, request: Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -167,6 +171,34 @@ def events(*lines: str, gap: float = 0.0, drop: bool = False) -> Behaviour:
             await asyncio.sleep(gap)
         if drop:
             _cut(http)
+        if hang:
+            await asyncio.Event().wait()
+        return response
+
+    return Behaviour(behave)
+
+
+def drip(body: bytes, *, gap: float, size: int = 8) -> Behaviour:
+    """These bytes of JSON, a few at a time, with a pause after each."""
+
+    async def behave(http: web.Request, request: Request) -> web.StreamResponse:
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(http)
+        for start in range(0, len(body), size):
+            await response.write(body[start : start + size])
+            await asyncio.sleep(gap)
+        return response
+
+    return Behaviour(behave)
+
+
+def closing(then: Answer) -> Behaviour:
+    """Any answer, after which the connection is closed though it was to be kept alive."""
+
+    async def behave(http: web.Request, request: Request) -> web.StreamResponse:
+        response = await _behaviour(then, request).run(http, request)
+        asyncio.get_running_loop().call_later(0.02, _cut, http)
         return response
 
     return Behaviour(behave)
@@ -249,8 +281,8 @@ async def _half_an_answer(http: web.Request) -> web.StreamResponse:
 
 
 def _cut(http: web.Request) -> None:
-    assert http.transport is not None
-    http.transport.close()
+    if http.transport is not None:
+        http.transport.close()
 
 
 # ── plausible answers ─────────────────────────────────────────────────────────────────────────
@@ -452,7 +484,7 @@ class ScriptedModel:
     async def _post(self, http: web.Request) -> web.StreamResponse:
         assert http.transport is not None
         port = http.transport.get_extra_info("peername")[1]
-        request = Request(http.path, http.headers, await http.json(), port)
+        request = Request(http.path, http.headers, await http.json(), port, query=http.query)
         self.requests.append(request)
         self._write_log(request)
         try:

@@ -13,7 +13,8 @@ from fastapi import FastAPI
 
 from rotina.database import Pool
 from rotina.server import create_server
-from rotina.server.serving import Server, listen
+from rotina.server.listening import listen
+from rotina.server.serving import Server
 from rotina.settings import Settings
 from rotina.worker.runtime import Runtime
 
@@ -138,7 +139,7 @@ async def served(settings: Settings) -> AsyncIterator[Served]:
         listener = stack.enter_context(listen("127.0.0.1", 0))
         await stack.enter_async_context(app.router.lifespan_context(app))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        server = Server(app)
+        server = Server(app, app.state.stopping)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             while not server.started:

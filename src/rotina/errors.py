@@ -17,6 +17,7 @@ RotinaError
 │   ├── CollectionNotFoundError  no collection of that name (in this tenant)
 │   └── FilterError              a metadata filter is malformed
 ├── SchemaError                  a JSON Schema cannot be used for extraction
+├── PromptError                  a prompt is missing or malformed, or its variables do not fit
 ├── ModelError                   a model call did not give a usable answer
 │   ├── ModelUnreachableError    connect refused, DNS, TLS, connection dropped    (transient)
 │   ├── ModelTimeoutError        no answer within the deadline                     (transient)
@@ -24,7 +25,9 @@ RotinaError
 │   ├── ModelServerError         5xx                                               (transient)
 │   ├── ModelAuthError           401, 403
 │   ├── ModelRequestError        any other 4xx
-│   │   └── ContextTooLongError  the prompt does not fit the model's context
+│   │   ├── ContextTooLongError  the prompt does not fit the model's context
+│   │   └── ModelCapabilityError no deployment of the route can do what is asked; nothing was sent
+│   ├── GuardError               a guard lets the request or the answer not pass
 │   └── ModelOutputError         empty, refused or malformed output
 │       └── ModelTruncatedError  the output was cut at its length limit
 ├── AccessError                  an API key is missing, unknown, revoked or not allowed this
@@ -47,7 +50,7 @@ RotinaError
 """
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class RotinaError(Exception):
@@ -126,11 +129,17 @@ class SchemaError(RotinaError):
     """A JSON Schema cannot be used for extraction."""
 
 
+class PromptError(RotinaError):
+    """A prompt is missing or malformed, or its variables do not fit."""
+
+
 class ModelError(RotinaError):
     """A model call did not give a usable answer."""
 
     elsewhere = True
     """Whether another deployment of the route may do better."""
+    retry_after: float | None = None
+    """Seconds after which the server asked to be called again."""
 
 
 class ModelUnreachableError(ModelError):
@@ -181,12 +190,28 @@ class ContextTooLongError(ModelRequestError):
     elsewhere = True
 
 
+class ModelCapabilityError(ModelRequestError):
+    """No deployment that may be asked is declared to do what the request needs; none was."""
+
+    elsewhere = True
+
+
 class ModelOutputError(ModelError):
     """The model's output is empty, refused or malformed."""
+
+    answer: Any = None
+    """What came, a `rotina.gateway.ChatAnswer`, where `Gateway.chat` got something that can be
+    read: for protocols that have words for answers which are cut or refused."""
 
 
 class ModelTruncatedError(ModelOutputError):
     """The model's output was cut at its length limit."""
+
+    elsewhere = False
+
+
+class GuardError(ModelError):
+    """A guard of the route lets the request or the answer not pass; the value is never shown."""
 
     elsewhere = False
 

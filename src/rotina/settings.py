@@ -8,21 +8,17 @@ An environment variable wins over a file, and both win over what a running `roti
 import difflib
 import json
 import os
-import re
 import tomllib
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pydantic_settings
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
     PositiveInt,
     SecretStr,
     ValidationError,
@@ -31,137 +27,48 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rotina.errors import SettingsError
+from rotina.tables import (
+    Budget,
+    Capability,
+    DatabaseUrl,
+    Deployment,
+    Entity,
+    GuardTable,
+    ModelUrl,
+    Price,
+    RedisUrl,
+    Route,
+    Side,
+    SimilarCache,
+    Strategy,
+)
+
+__all__ = [
+    "CONVENTIONAL",
+    "OPENAI_URL",
+    "SERVICES_FILE",
+    "Budget",
+    "Capability",
+    "DatabaseUrl",
+    "Deployment",
+    "Entity",
+    "GuardTable",
+    "ModelUrl",
+    "Price",
+    "RedisUrl",
+    "Route",
+    "Services",
+    "Settings",
+    "Side",
+    "SimilarCache",
+    "Strategy",
+    "check_table",
+    "load_settings",
+    "settings_file",
+]
 
 SERVICES_FILE = "services.json"
 OPENAI_URL = "https://api.openai.com/v1"
-
-
-_BAD_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
-
-
-def _url(*schemes: str) -> AfterValidator:
-    def check(value: SecretStr) -> SecretStr:
-        try:
-            parts = urlsplit(value.get_secret_value())
-            valid = parts.scheme in schemes and bool(parts.hostname or parts.path.strip("/"))
-            _ = parts.port
-            valid = valid and not _BAD_PERCENT.search(value.get_secret_value())
-        except ValueError:
-            valid = False
-        if not valid:
-            forms = " or ".join(f"{scheme}://…" for scheme in schemes)
-            raise ValueError(
-                f"is not a URL of the form {forms}; a % in a password is written as %25"
-            )
-        return value
-
-    return AfterValidator(check)
-
-
-DatabaseUrl = Annotated[SecretStr, _url("postgresql", "postgres")]
-RedisUrl = Annotated[SecretStr, _url("redis", "rediss", "unix")]
-ModelUrl = Annotated[SecretStr, _url("http", "https")]
-
-
-Strategy = Literal["ordered", "weighted", "cheapest", "least_loaded", "prefix"]
-
-
-class Price(BaseModel):
-    """What a deployment charges, in US dollars for a million tokens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-
-
-class Deployment(BaseModel):
-    """One way to reach a model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    provider: Literal["openai", "anthropic"] = "openai"
-    """The protocol: `openai` is spoken by OpenAI, vLLM, SGLang, llama.cpp, TGI, Ollama, …"""
-    model: str = Field(min_length=1)
-    base_url: ModelUrl | None = None
-    api_key: SecretStr | None = None
-    api_key_env: str | None = None
-    """Name of the environment variable that holds the key; preferred over `api_key`."""
-    structured_output: Literal["json_schema", "prompt"] = "json_schema"
-    """`json_schema`: the server constrains its output; `prompt`: the schema is only asked for."""
-    context: int = Field(default=8192, ge=256)
-    """Tokens that prompt and answer may fill together."""
-    concurrency: int = Field(default=64, ge=1)
-    """Calls under way at once from one process."""
-    timeout: float = Field(default=300.0, gt=0)
-    """Seconds for one call, from connecting to the last byte."""
-    idle_timeout: float = Field(default=60.0, gt=0)
-    """Seconds between two pieces of a stream, once the first has come."""
-    tags: frozenset[str] = frozenset()
-    """What may be asked of a deployment: `gpu`, `eu`, …; see `tenant_tags`."""
-    price: Price | None = None
-    """`None` means unknown, which the ledger records as unknown, never as zero."""
-
-    @model_validator(mode="after")
-    def _key_is_present(self) -> Self:
-        if self.api_key is None and self.api_key_env and self.api_key_env not in os.environ:
-            raise ValueError(f"api_key_env names {self.api_key_env}, which is not set: export it")
-        return self
-
-    def secret(self) -> str | None:
-        """The API key in clear, for the wire only."""
-        if self.api_key is not None:
-            return self.api_key.get_secret_value()
-        return os.environ.get(self.api_key_env) if self.api_key_env else None
-
-
-class Route(BaseModel):
-    """What callers ask for, and the deployments that serve it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    deployments: list[str] = Field(min_length=1)
-    """When one fails, the next is asked."""
-    strategy: Strategy = "ordered"
-    """Which is asked first: the first that is named (`ordered`), any by its weight (`weighted`),
-    the one with the lowest price (`cheapest`), the one with the most free slots
-    (`least_loaded`), or for the same beginning of a prompt the same one (`prefix`)."""
-    weights: dict[str, PositiveFloat] = Field(default_factory=dict)
-    """For `weighted`: how often each is first, in relation to the others; 1 where none is given."""
-    cache_seconds: int | None = Field(default=None, ge=1)
-    """How long an answer at temperature 0 is given again to the same question of its tenant."""
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if len(set(self.deployments)) < len(self.deployments):
-            raise ValueError(f"deployments names one twice: {', '.join(self.deployments)}")
-        if self.weights and self.strategy != "weighted":
-            raise ValueError(f'weights are for strategy = "weighted", not {self.strategy!r}')
-        strangers = sorted(set(self.weights) - set(self.deployments))
-        if strangers:
-            raise ValueError(f"weights names {strangers[0]!r}, which is not in deployments")
-        return self
-
-
-class Budget(BaseModel):
-    """What may be spent on models, by whom, in what time."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    tenant: str | None = None
-    """Calls of this tenant; `"*"`: each tenant has the whole budget; None: of all together."""
-    workflow: str | None = None
-    """Calls of runs of this workflow; `"*"` and None as above."""
-    period: Literal["run", "day", "month", "total"] = "month"
-    """`run`: each run has the whole budget; days and months are those of UTC."""
-    usd: Decimal | None = Field(default=None, ge=0)
-    tokens: int | None = Field(default=None, ge=0)
-
-    @model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        if self.usd is None and self.tokens is None:
-            raise ValueError("limits nothing: give it usd or tokens")
-        return self
 
 
 class Settings(BaseSettings):
@@ -195,10 +102,22 @@ class Settings(BaseSettings):
     """Tags that a deployment must have to be asked for a tenant; `"*"` is every tenant that is not
     named."""
     budgets: dict[str, Budget] = Field(default_factory=dict)
+    limits_without_redis: Literal["share", "closed"] = "share"
+    """What `rpm`, `tpm` and `parallel` do when Redis is away: each process keeps to its part of
+    them, or deployments that have them are not asked."""
+    strict_holds: bool = False
+    """Whether a hold in a budget is on disk before its call is made."""
+    store_prompts: Literal["off", "redacted", "full"] = "off"
+    """Whether the ledger keeps what was asked and answered."""
+    store_prompts_days: int = Field(default=30, ge=0)
+    """How long it is kept."""
+    guards: dict[str, GuardTable] = Field(default_factory=dict)
     app: str = "workers.app"
     """The module with this deployment's Celery app."""
     workflows: list[str] = Field(default_factory=list)
     """Packages to import: each module in them may declare workflows."""
+    prompts: Path = Path("prompts")
+    """The folder of prompts; relative to the project's folder."""
     migrations: list[Path] = Field(default_factory=list)
     """Folders with the project's own SQL migrations, applied after Rotina's."""
     streams: list[str] = Field(default_factory=lambda: ["rotina:start"])
@@ -242,7 +161,18 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _routes_lead_somewhere(self) -> Self:
         for name, route in self.routes.items():
-            for deployment in route.deployments:
+            strangers = [guard for guard in route.guards if guard not in self.guards]
+            if strangers:
+                raise ValueError(
+                    f"routes.{name} names the guard {strangers[0]!r}, which is not declared: add "
+                    f"[tool.rotina.guards.{strangers[0]}]"
+                )
+            if route.guards and route.similar is not None:
+                raise ValueError(
+                    f"routes.{name} has guards and `similar`: questions that differ only in what "
+                    "a guard takes out would get each other's answers"
+                )
+            for deployment in [*route.deployments, *([route.mirror] if route.mirror else [])]:
                 if deployment not in self.deployments:
                     known = ", ".join(sorted(self.deployments)) or "none"
                     raise ValueError(
@@ -254,6 +184,11 @@ class Settings(BaseSettings):
                         f"routes.{name} asks the cheapest first, and the price of "
                         f"{deployment!r} is unknown: add price = {{ input = …, output = … }}"
                     )
+            for key, other in (("judge", route.judge), ("similar.route", _route_of(route))):
+                if other is not None and other not in self.routes:
+                    raise ValueError(f"routes.{name}.{key} names {other!r}, which is no route")
+            if route.judge == name:
+                raise ValueError(f"routes.{name} judges itself: name another route in judge")
         return self
 
     def redact(self, text: str) -> str:
@@ -278,6 +213,11 @@ class Settings(BaseSettings):
         """`data_dir` as an absolute path."""
         return (self.project_dir / self.data_dir).resolve()
 
+    @property
+    def prompts_path(self) -> Path:
+        """`prompts` as an absolute path."""
+        return (self.project_dir / self.prompts).resolve()
+
     def require_database_url(self) -> str:
         """The database URL in clear, or `SettingsError`."""
         if self.database_url is None:
@@ -295,6 +235,10 @@ class Settings(BaseSettings):
                 f"(looked for {self.data_path / SERVICES_FILE})."
             )
         return self.redis_url.get_secret_value()
+
+
+def _route_of(route: Route) -> str | None:
+    return None if route.similar is None else route.similar.route
 
 
 class Services(BaseModel):
@@ -371,6 +315,17 @@ def _build(values: Mapping[str, Any], source: str) -> Settings:
             f"{error}: lists and tables in the environment are JSON, as in "
             """ROTINA_WORKFLOWS='["workflows"]'"""
         ) from None
+
+
+def settings_file(start: Path) -> Path | None:
+    """The file that `load_settings` reads from the folder `start`; None where there is none."""
+    return _find_table(start.resolve())[0]
+
+
+def check_table(table: Mapping[str, Any], source: str) -> Settings:
+    """The settings that a table would give, without what is running. Raises `SettingsError`."""
+    _refuse_unknown(table, source)
+    return _build(table, source)
 
 
 def _find_table(start: Path) -> tuple[Path | None, dict[str, Any]]:

@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     consumes,
     invariant,
+    multiple,
     rule,
     run_state_machine_as_test,
 )
@@ -49,25 +50,40 @@ class Budgets(RuleBasedStateMachine):
         call = uuid4()
         fits = all(self.used(name) + cents <= self.cap for name in names)
         claims = [self.claim(name, cents) for name in names]
-        values = {"call": call, "claims": json.dumps(claims), "seconds": 3600}
+        refused = self.book(wanted=[self.wish(call, claims)])
+        assert [row["refused"] for row in refused] == ([] if fits else [call])
         if fits:
-            self.connection.execute(self.sql["reserve"], values)
             for name in names:
                 self.held.setdefault(name, {})[call] = cents
-        else:
-            with pytest.raises(psycopg.Error, match="too little left"):
-                self.connection.execute(self.sql["reserve"], values)
         return call
+
+    @rule(target=holds, several=st.lists(st.tuples(BUDGETS, CENTS), min_size=2, max_size=4))
+    def reserve_at_once(self, several: list[tuple[set[str], int]]) -> Any:
+        """Each call in turn holds all it wants or nothing, in one statement."""
+        calls = [uuid4() for _ in several]
+        wanted = [
+            self.wish(call, [self.claim(name, cents) for name in names])
+            for call, (names, cents) in zip(calls, several, strict=True)
+        ]
+        refused = {row["refused"] for row in self.book(wanted=wanted)}
+        for call, (names, cents) in zip(calls, several, strict=True):
+            fits = all(self.used(name) + cents <= self.cap for name in names)
+            assert (call not in refused) is fits
+            if fits:
+                for name in names:
+                    self.held.setdefault(name, {})[call] = cents
+        return multiple(*calls)
 
     @rule(call=consumes(holds), cents=CENTS)
     def settle(self, call: UUID, cents: int) -> None:
-        values = {"call": call, "usd": Decimal(cents) / 100, "tokens": cents}
-        self.connection.execute(self.sql["settle"], values)
+        self.book(
+            spent=[{"call": str(call), "usd": cents / 100, "tokens": cents, "gpu_seconds": cents}]
+        )
         self.spend(call, cents)
 
     @rule(call=consumes(holds))
     def settle_without_knowing(self, call: UUID) -> None:
-        self.connection.execute(self.sql["settle"], {"call": call, "usd": None, "tokens": None})
+        self.book(spent=[{"call": str(call), "usd": None}])
         self.spend(call, 1000)
 
     @rule(call=holds)
@@ -79,12 +95,10 @@ class Budgets(RuleBasedStateMachine):
         )
         names = [name for name, calls in self.held.items() if call in calls]
         if names:
-            claims = json.dumps([self.claim(name, 0) for name in names])
-            values = {"call": (nothing := uuid4()), "claims": claims, "seconds": 3600}
+            nothing = uuid4()
             if all(self.used(name) <= self.cap for name in names):
-                self.connection.execute(self.sql["reserve"], values)
-                values = {"call": nothing, "usd": None, "tokens": None}
-                self.connection.execute(self.sql["settle"], values)
+                self.book(wanted=[self.wish(nothing, [self.claim(name, 0) for name in names])])
+                self.book(spent=[{"call": str(nothing), "usd": None}])
                 self.spend(call, 1000)
             else:
                 self.connection.execute(
@@ -102,14 +116,23 @@ class Budgets(RuleBasedStateMachine):
         for row in self.connection.execute("select * from rotina.budget_account").fetchall():
             name = row["budget"]
             held = sum(self.held.get(name, {}).values())
-            assert row["held_usd"] * 100 == row["held_tokens"] == held
+            assert row["held_usd"] * 100 == row["held_tokens"] == row["held_gpu_seconds"] == held
             assert row["settled_usd"] * 100 == row["settled_tokens"] == self.settled.get(name, 0)
             assert row["settled_usd"] + row["held_usd"] <= row["cap_usd"]
+
+    def book(self, **entries: list[Any]) -> list[dict[str, Any]]:
+        values = {kind: json.dumps(entries.get(kind, [])) for kind in ("spent", "calls", "wanted")}
+        return self.connection.execute(self.sql["book"], {**values, "durable": False}).fetchall()
+
+    @staticmethod
+    def wish(call: UUID, claims: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"call": str(call), "seconds": 3600, "facts": None, "claims": claims}
 
     def claim(self, name: str, cents: int) -> dict[str, Any]:
         return {
             "budget": name, "scope": "", "period": name, "cap_usd": str(Decimal(self.cap) / 100),
             "cap_tokens": self.cap, "usd": str(Decimal(cents) / 100), "tokens": cents,
+            "cap_gpu_seconds": self.cap, "gpu_seconds": cents,
         }  # fmt: skip
 
     def used(self, name: str) -> int:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from rotina.cli import cli
 from rotina.database import Pool
-from rotina.gateway import ModelCall, PostgresBudgets, PostgresLedger
+from rotina.gateway import ModelCall, PostgresLedger, Spent
 from rotina.runs import RunStore, Workflow
 
 
@@ -114,17 +114,21 @@ async def test_what_is_not_understood_is_refused(option: str, value: str, proble
 
 @pytest.mark.usefixtures("project")
 async def test_budgets_show_what_is_spent_and_held(pool: Pool) -> None:
-    store = PostgresBudgets(pool)
+    store = PostgresLedger(pool)
     claim = {
         "budget": "acme", "scope": "acme", "period": "total", "cap_usd": "5",
-        "cap_tokens": 100, "usd": "0.9", "tokens": 30,
+        "cap_tokens": 100, "cap_gpu_seconds": 60, "usd": "0.9", "tokens": 30, "gpu_seconds": "2",
     }  # fmt: skip
     done, under_way = uuid4(), uuid4()
     for each in (done, under_way):
-        await store.reserve(each, [claim, {**claim, "budget": "month", "period": "month"}], 60)
-    await store.settle(done, Decimal("0.5"), 12)
+        await store.reserve(each, [claim, {**claim, "budget": "month", "period": "month"}], 60, {})
+    store.settle(done, Spent(Decimal("0.5"), 12, Decimal("1.5")))
+    await store.flush()
     lines = (await command("budgets")).output.splitlines()
-    assert lines[0] == "acme  acme  $0.5 + $0.9 held of $5  12 + 30 held of 100 tokens"
+    assert lines[0] == (
+        "acme  acme  $0.5 + $0.9 held of $5  12 + 30 held of 100 tokens"
+        "  1.5 + 2 held of 60 GPU-seconds"
+    )
     month = datetime.now(UTC).strftime("%Y-%m-01")
     assert lines[1].endswith(f"since {month}")
     rows = [json.loads(line) for line in (await command("budgets", "--json")).output.splitlines()]

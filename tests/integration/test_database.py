@@ -83,7 +83,7 @@ async def test_a_connection_that_died_in_the_pool_is_replaced(database_url: str)
         async with pool.connection() as connection:
             pid = connection.info.backend_pid
         async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as killer:
-            await killer.execute("select pg_terminate_backend(%s)", (pid,))
+            await killer.execute("select pg_terminate_backend(%s, 10_000)", (pid,))
         async with pool.connection() as connection:
             row = await (await connection.execute("select 1 as one")).fetchone()
     assert row == {"one": 1}

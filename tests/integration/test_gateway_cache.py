@@ -83,7 +83,8 @@ async def test_any_difference_is_another_question(stage: Stage) -> None:
 
 
 async def test_what_is_of_no_use_is_not_kept(stage: Stage) -> None:
-    stage.model.script = [{"n": "many"}, {"n": 3}, chat("cut", finish_reason="length"), "whole"]
+    bad = {"n": "many"}  # and its repair
+    stage.model.script = [bad, bad, {"n": 3}, chat("cut", finish_reason="length"), "whole"]
     with pytest.raises(ModelOutputError):
         await stage.gateway.chat(ASK, schema=SCHEMA)
     assert (await stage.gateway.chat(ASK, schema=SCHEMA)).data == {"n": 3}

@@ -1,5 +1,6 @@
 """`rotina keys` and what `rotina serve` says before it serves."""
 
+import asyncio
 import json
 import socket
 from pathlib import Path
@@ -12,7 +13,8 @@ from rotina.database import Pool
 from rotina.errors import AccessError, DatabaseError, SettingsError
 from rotina.server.errors import RevokedKeyError
 from rotina.server.keys import KeyStore
-from rotina.server.serving import listen, serve
+from rotina.server.listening import listen
+from rotina.server.serving import serve
 from tests.serving import make_settings
 
 
@@ -51,7 +53,10 @@ def test_keys_are_made_listed_and_revoked(project: Path) -> None:
     assert "rotina keys list" in str(missing.exception)
 
 
-async def test_the_last_use_is_noted_to_the_minute(pool: Pool) -> None:
+async def test_the_last_use_is_noted_to_the_minute(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rotina.server.keys.KNOWN_SECONDS", 0.0)
     store = KeyStore(pool)
     made = await store.create("test", "acme")
     token = made.token.get_secret_value()
@@ -72,6 +77,24 @@ async def test_the_last_use_is_noted_to_the_minute(pool: Pool) -> None:
     await store.revoke(made.key.prefix)
     with pytest.raises(RevokedKeyError, match="'test' was revoked"):
         await store.check(token)
+
+
+async def test_a_good_key_is_remembered_for_seconds_only(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = KeyStore(pool), KeyStore(pool)
+    made = await here.create("test", "acme")
+    token = made.token.get_secret_value()
+    monkeypatch.setattr("rotina.server.keys.KNOWN_SECONDS", 3600.0)
+    found = await asyncio.gather(*(here.check(token) for _ in range(20)))
+    assert all(key is found[0] for key in found), "one look for all who waited"
+    await elsewhere.revoke(made.key.prefix)
+    assert await here.check(token) is found[0], "not asked again yet"
+    here._known = {digest: (0.0, key) for digest, (_, key) in here._known.items()}
+    with pytest.raises(RevokedKeyError):
+        await here.check(token)
+    with pytest.raises(AccessError, match="unknown"):
+        await here.check(f"{token}x")
 
 
 @pytest.mark.parametrize(

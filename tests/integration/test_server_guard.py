@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from rotina.errors import InvalidInputError
-from rotina.server import guard
+from rotina.server.bodies import MAX_JSON_BYTES
 from rotina.server.keys import KeyStore
 from tests.serving import Served, make_settings, served
 
@@ -38,7 +38,9 @@ PROTECTED = [
     ("GET", "/v1/collections"),
     ("POST", "/v1/collections/help/search"),
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/responses"),
     ("POST", "/v1/embeddings"),
+    ("GET", "/metrics"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/smart"),
     ("GET", "/v1/nothing"),
@@ -130,7 +132,7 @@ async def chunks(size: int) -> AsyncGenerator[bytes, None]:
 async def test_a_body_that_is_too_large_is_refused(server: Served, key: str) -> None:
     json_type = {"Content-Type": "application/json"}
     form_type = {"Content-Type": "multipart/form-data; boundary=b"}
-    for size, headers in ((guard.MAX_JSON_BYTES, json_type), (3_000_000, form_type)):
+    for size, headers in ((MAX_JSON_BYTES, json_type), (3_000_000, form_type)):
         for data in (BytesIO(b" " * (size + 200_000)), chunks(size + 200_000)):
             answer = await server.ask("POST", "/v1/runs", key=key, data=data, headers=headers)
             answer.refused(413, "")
@@ -259,5 +261,6 @@ async def test_the_openapi_document_needs_no_key_and_names_what_is_answered(
                 assert described["security"] == [{"ApiKey": []}], path
                 assert "401" in described["responses"], path
             success = [status for status in described["responses"] if status.startswith("2")]
-            schema = described["responses"][success[0]]["content"]["application/json"]["schema"]
+            kind = "text/plain" if path == "/metrics" else "application/json"
+            schema = described["responses"][success[0]]["content"][kind]["schema"]
             assert schema, (method, path)

@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,19 +28,32 @@ def test_the_reference_names_what_is_public(name: str) -> None:
     assert re.search(rf"`{name}\b", REFERENCE)
 
 
-async def test_the_example_runs(tmp_path: Path) -> None:
-    (example,) = blocks(REFERENCE, "python")
-    async with ScriptedModel({"total": 7.5}) as model:
+async def output_of(example: str, answer: dict[str, Any], folder: Path) -> list[str]:
+    """The lines that an example prints, with a model that says `answer`."""
+    async with ScriptedModel(answer) as model:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             example,
-            cwd=tmp_path,
+            cwd=folder,
             env={**os.environ, "OPENAI_BASE_URL": model.base_url, "ROTINA_MODEL": "tiny"},
             stdout=asyncio.subprocess.PIPE,
         )
         output, _ = await process.communicate()
-    assert output.decode().split() == ["7.5", "9", "None"]
+    return output.decode().splitlines()
+
+
+async def test_the_example_runs(tmp_path: Path) -> None:
+    (example, _) = blocks(REFERENCE, "python")
+    assert await output_of(example, {"total": 7.5}, tmp_path) == ["7.5 9 None"]
+
+
+async def test_the_example_of_structured_output_runs(tmp_path: Path) -> None:
+    (_, example) = blocks(REFERENCE, "python")
+    offer = {"item": "pen", "price": "2.50"}
+    first, *grown = await output_of(example, offer, tmp_path)
+    assert first == f"{offer} 2.50"
+    assert (grown[0], grown[-1]) == ("{}", str(offer))
 
 
 @pytest.mark.parametrize("block", blocks(HOW_TO, "sh"))

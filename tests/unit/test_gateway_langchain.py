@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_tests.unit_tests import ChatModelUnitTests
-from pydantic import BaseModel, SecretStr
+from langchain_tests.integration_tests import EmbeddingsIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests, EmbeddingsUnitTests
+from pydantic import BaseModel, SecretStr, field_validator
 
 from rotina.errors import ModelOutputError
 from rotina.gateway import Gateway, MemoryLedger
@@ -110,6 +112,33 @@ async def test_tools_are_bound_and_called(server: ScriptedModel, gateway: Gatewa
     assert whole.tool_calls[0]["args"] == {"number": "7"}
 
 
+async def test_structured_output_grows_in_a_stream(server: ScriptedModel, gateway: Gateway) -> None:
+    server.script = {"number": "N 7", "total": 3}
+    asked = RotinaChatModel(gateway=gateway).with_structured_output(Invoice.model_json_schema())
+    grown = [value async for value in asked.astream("x")]
+    assert {"number": "N"} in grown
+    assert grown[-1] == {"number": "N 7", "total": 3}
+
+
+async def test_a_models_own_validators_are_part_of_structured_output(
+    server: ScriptedModel, gateway: Gateway
+) -> None:
+    class Total(BaseModel):
+        total: float
+
+        @field_validator("total")
+        @classmethod
+        def _is_paid(cls, total: float) -> float:
+            if total <= 0:
+                raise ValueError("nobody pays nothing")
+            return total
+
+    server.script = [{"total": 0}, {"total": 3}]
+    found = await RotinaChatModel(gateway=gateway).with_structured_output(Total).ainvoke("x")
+    assert found == Total(total=3)
+    assert "nobody pays nothing" in server.requests[1].last_message
+
+
 async def test_structured_output(server: ScriptedModel, gateway: Gateway) -> None:
     model = RotinaChatModel(gateway=gateway)
     server.script = {"number": "7", "total": 3}
@@ -175,6 +204,16 @@ def test_the_sync_face_without_a_loop(opened: tuple[Gateway, MemoryLedger]) -> N
     assert [call.outcome for call in ledger.calls][:2] == ["ok", "ok"]
 
 
+def test_another_loop_than_the_gateways(opened: tuple[Gateway, MemoryLedger]) -> None:
+    model = RotinaChatModel(gateway=opened[0])
+
+    async def ask() -> tuple[Any, str]:
+        pieces = [str(chunk.content) async for chunk in model.astream("a b")]
+        return (await model.ainvoke("hi")).content, "".join(pieces)
+
+    assert asyncio.run(ask()) == ("You said: hi", "You said: a b")
+
+
 def test_a_closed_gateway_says_so() -> None:
     model = RotinaChatModel(gateway=Gateway(settings_for("http://127.0.0.1:9")))
     with pytest.raises(RuntimeError, match="not open"):
@@ -191,3 +230,38 @@ class TestStandard(ChatModelUnitTests):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return {"gateway": Gateway(settings_for("http://127.0.0.1:9"))}
+
+
+class TestStandardEmbeddings(EmbeddingsUnitTests):
+    """LangChain's own unit tests of embeddings."""
+
+    @property
+    def embeddings_class(self) -> type[RotinaEmbeddings]:
+        return RotinaEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {"gateway": Gateway(settings_for("http://127.0.0.1:9"))}
+
+
+class TestEmbeddingsOnAnotherThread(EmbeddingsIntegrationTests):
+    """LangChain's integration tests of embeddings, from threads that are not the gateway's."""
+
+    @pytest.fixture
+    def model(self, opened: tuple[Gateway, MemoryLedger]) -> Embeddings:
+        return RotinaEmbeddings(opened[0])
+
+    @property
+    def embeddings_class(self) -> type[RotinaEmbeddings]:
+        return RotinaEmbeddings
+
+
+async def test_a_prompt_is_shortened_where_the_chain_allows_it(server: ScriptedModel) -> None:
+    settings = settings_for(server.base_url)
+    small = {"context": 256, "tokenizer": "o200k_base"}
+    deployments = {name: one.model_copy(update=small) for name, one in settings.deployments.items()}
+    async with Gateway(settings.model_copy(update={"deployments": deployments})) as gateway:
+        model = RotinaChatModel(gateway=gateway).bind(truncate="oldest")
+        talk = [HumanMessage("Conte tudo. " * 99), AIMessage("Não."), HumanMessage("Por quê?")]
+        await model.ainvoke(talk)
+    assert server.requests[0].prompt == "Por quê?"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rotina.errors import ModelOutputError, ModelRateLimitedError, ModelRequestError
+from rotina.errors import ModelRateLimitedError, ModelRequestError
 from rotina.gateway.answer import Usage
 from rotina.gateway.failure import excerpt
 from rotina.gateway.provider import RefusedError
@@ -105,19 +105,21 @@ def test_strict_mode_is_asked_for_only_where_it_fits(schema: dict[str, Any], fit
     "text", ["```json\n[1]\n```", "```\n[1]\n```", " \n```JSON\n[1]```\n", "[1]", " [1]\n"]
 )
 def test_fences_are_tolerated_in_prompt_mode(text: str) -> None:
-    assert Contract({"type": "array"}).read(text, "prompt") == [1]
+    assert Contract({"type": "array"}).examine(text, fenced=True).data == [1]
+    assert Contract({"type": "array"}).examine(text, fenced=False).is_json is ("`" not in text)
 
 
 @pytest.mark.parametrize("text", ["Here: [1]", "```json\n[1]\n``` as asked", "[1] [2]", ""])
 def test_prose_around_json_is_not_tolerated(text: str) -> None:
-    with pytest.raises(ModelOutputError):
-        Contract({"type": "array"}).read(text, "prompt")
+    found = Contract({"type": "array"}).examine(text, fenced=True)
+    assert not found.is_json
+    assert found.problems[0].startswith("is not JSON (")
 
 
 def test_the_shallowest_problem_is_named() -> None:
     schema = closed(a=closed(b={"type": "integer"}))
-    with pytest.raises(ModelOutputError, match=r"at \$\.a\.b: 'x' is not of type 'integer'"):
-        Contract(schema).read('{"a": {"b": "x"}}', "json_schema")
+    (problem,) = Contract(schema).examine('{"a": {"b": "x"}}', fenced=False).problems
+    assert problem == "does not follow the schema at $.a.b: 'x' is not of type 'integer'"
 
 
 @pytest.mark.parametrize(

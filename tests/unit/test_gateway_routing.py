@@ -361,3 +361,43 @@ def test_a_route_that_makes_no_sense_is_refused(route: dict[str, Any], problem: 
     deployments = {name: Deployment(model="tiny") for name in "ab"}
     with pytest.raises(ValidationError, match=problem):
         Settings(deployments=deployments, routes={"smart": Route(**route)})
+
+
+def broken(*texts: str) -> Behaviour:
+    pieces = [event({"choices": [{"index": 0, "delta": {"content": text}}]}) for text in texts]
+    return events(*pieces, drop=True)
+
+
+async def streamed(gateway: Gateway, **options: Any) -> str:
+    return "".join([chunk.text async for chunk in gateway.stream(ASK, **options)])
+
+
+async def test_a_stream_that_breaks_off_is_gone_on_with(stage: Stage) -> None:
+    stage.models["a"].script = broken("It costs ", "four euros ")
+    stage.models["b"].script = broken("four euros and ", "fifty ")
+    stage.models["c"].script = "and fifty cents."
+    async with stage.gateway({"continue_streams": True}) as gateway:
+        assert await streamed(gateway) == "It costs four euros and fifty cents."
+    asked = stage.models["c"].requests[0].body["messages"]
+    assert [message["role"] for message in asked] == ["user", "assistant", "user"]
+    assert asked[1]["content"] == "It costs four euros ", "what the caller has seen"
+    outcomes = ["ModelUnreachableError", "ModelUnreachableError", "ok"]
+    assert [outcome for _, outcome, _ in stage.rows()] == outcomes
+
+
+@pytest.mark.parametrize(
+    ("route", "options"),
+    [
+        ({}, {}),
+        ({"continue_streams": True}, {"schema": {"type": "object"}}),
+        ({"continue_streams": True}, {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+    ],
+)
+async def test_what_cannot_be_joined_is_not_gone_on_with(
+    stage: Stage, route: Any, options: Any
+) -> None:
+    stage.models["a"].script = broken("It costs ")
+    async with stage.gateway(route) as gateway:
+        with pytest.raises(ModelError):
+            await streamed(gateway, **options)
+    assert stage.asked() == [1, 0, 0]

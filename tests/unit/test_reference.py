@@ -28,6 +28,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
         ("rotina.graphs.ingestion", "reference/knowledge.md"),
         ("rotina.knowledge", "reference/knowledge.md"),
         ("rotina.triggers", "reference/triggers.md"),
+        ("rotina.gateway.prompts", "reference/prompts.md"),
     ],
 )
 def test_every_public_name_is_on_its_page(module: str, page: str) -> None:
@@ -47,6 +48,8 @@ def test_every_public_name_is_on_its_page(module: str, page: str) -> None:
         "reference/text-jobs.md",
         "reference/knowledge.md",
         "reference/python.md",
+        "reference/prompts.md",
+        "reference/guards.md",
     ],
 )
 def test_examples_run(page: str) -> None:

@@ -53,6 +53,7 @@ def test_what_the_callers_can_mend_is_not_the_servers_fault() -> None:
                 errors.ModelRequestError
                 | errors.ModelRateLimitedError
                 | errors.BudgetExceededError
+                | errors.GuardError
                 | ModelNotFoundError,
             )
         ), kind

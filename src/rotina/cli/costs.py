@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 COLUMNS = (
-    "tenant", "workflow", "node", "route", "deployment", "model", "kind", "outcome", "day",
+    "tenant", "workflow", "node", "route", "deployment", "model", "kind", "outcome", "api_key",
+    "prompt", "day",
 )  # fmt: skip
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 MANY = 1000
@@ -48,11 +49,32 @@ def costs(by: list[str], since: timedelta, tenant: str | None, as_json: bool) ->
     for row in rows:
         name = "  ".join(row["named"][column] or "-" for column in by)
         tokens = f"{row['prompt_tokens'] or 0} + {row['completion_tokens'] or 0} tokens"
-        cost = "unknown" if row["cost_usd"] is None else f"${row['cost_usd']:f}"
+        cost = _dollars(row["cost_usd"])
         unpriced = f"  ({row['unpriced']} without a price)" if row["unpriced"] else ""
         click.echo(f"{name}  {row['calls']} calls  {tokens}  {cost}{unpriced}")
     if not rows:
         click.echo("no model calls in that time")
+
+
+@click.command()
+@click.option("--since", callback=_since, default="7d", show_default=True, help="12h, 7d or 4w.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def mirrors(since: timedelta, as_json: bool) -> None:
+    """Mirrored calls beside the calls that they repeat: agreement, cost, latency."""
+    rows = asyncio.run(_rows("mirrors", {"since": since}))
+    for row in rows:
+        if as_json:
+            click.echo(json.dumps(row, default=str))
+            continue
+        alike = "-" if row["agreement"] is None else f"{row['agreement']:.2f}"
+        click.echo(
+            f"{row['route']}  {row['deployment']} -> {row['mirror']}  {row['calls']} calls, "
+            f"{row['answered']} answered, agreement {alike}, "
+            f"{row['latency_ms']:.0f} -> {row['mirror_latency_ms']:.0f} ms, "
+            f"{_dollars(row['cost_usd'])} -> {_dollars(row['mirror_cost_usd'])}"
+        )
+    if not rows and not as_json:
+        click.echo("no mirrored calls in that time: give a route `mirror`")
 
 
 @click.command()
@@ -73,9 +95,16 @@ def budgets(as_json: bool) -> None:
         if row["cap_tokens"] is not None:
             spent = f"{row['settled_tokens']} + {row['held_tokens']} held"
             parts.append(f"{spent} of {row['cap_tokens']} tokens")
+        if row["cap_gpu_seconds"] is not None:
+            spent = f"{row['settled_gpu_seconds']:f} + {row['held_gpu_seconds']:f} held"
+            parts.append(f"{spent} of {row['cap_gpu_seconds']:f} GPU-seconds")
         click.echo("  ".join([row["budget"], row["scope"] or "-", *parts]) + since)
     if not rows and not as_json:
         click.echo("no call has been paid from a budget yet: set budgets.NAME in the settings")
+
+
+def _dollars(usd: Any) -> str:
+    return "unknown" if usd is None else f"${usd:f}"
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Any]:

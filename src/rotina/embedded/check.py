@@ -12,10 +12,10 @@ class Check:
     """One thing that was looked at."""
 
     name: str
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "warning", "failed"]
     detail: str
     remedy: str | None = None
-    """What to do about a failure."""
+    """What to do about a warning or a failure."""
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""

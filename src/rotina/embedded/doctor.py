@@ -1,6 +1,7 @@
 """`rotina doctor`: each part of the settings in effect, embedded or brought, and its remedy."""
 
 import asyncio
+import datetime as dt
 import shutil
 import stat
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ _FREE_BYTES = 2_000_000_000
 _EMBED = "embed"
 _STANDARD = ("fast", "smart", _EMBED)
 _MODEL_SECONDS = 120.0
+_PRICE_AGE = dt.timedelta(days=365)
 
 
 def examine(settings: Settings) -> Iterator[Check]:
@@ -29,6 +31,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield attempt("redis", partial(_redis, settings))
     for route in dict.fromkeys((*_STANDARD, *settings.routes)):
         yield from _route(settings, route)
+    yield from _old_prices(settings)
     yield _disk("disk", settings.data_path)
     yield _disk("model cache", cache_folder(settings.cache_dir))
     yield _permissions(settings.data_path)
@@ -96,6 +99,20 @@ async def _call(settings: Settings, route: str) -> str:
                 timeout=_MODEL_SECONDS,
             )
         return "answers"
+
+
+def _old_prices(settings: Settings) -> Iterator[Check]:
+    """Providers change their prices; a budget in money counts with those that are declared."""
+    today = dt.datetime.now(tz=dt.UTC).date()
+    for name, deployment in settings.deployments.items():
+        read = deployment.price and deployment.price.date
+        if read and today - read > _PRICE_AGE:
+            yield Check(
+                f"price of {name}",
+                "warning",
+                f"was read on {read}",
+                f"look it up, and set deployments.{name}.price with its new date",
+            )
 
 
 def _disk(name: str, folder: Path) -> Check:

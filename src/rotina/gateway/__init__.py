@@ -4,26 +4,47 @@ The LangChain faces are in `rotina.gateway.langchain`, which this package does n
 """
 
 from rotina.gateway.answer import ChatAnswer, ChatChunk, Embeddings, Message, Usage
-from rotina.gateway.budget import BudgetStore, PostgresBudgets
+from rotina.gateway.budget import BudgetStore, Claim, Spent
 from rotina.gateway.cache import AnswerCache, PostgresCache
 from rotina.gateway.gateway import Gateway
-from rotina.gateway.ledger import CallLedger, MemoryLedger, ModelCall, PostgresLedger
+from rotina.gateway.guards import Guard, redact
+from rotina.gateway.ledger import CallLedger, Content, MemoryLedger, ModelCall
+from rotina.gateway.observer import CallUnderWay, DeploymentState, Observer, Times
+from rotina.gateway.postgres_ledger import PostgresLedger, purge_content
+from rotina.gateway.prompts import PromptReference, Prompts, Rendered
 from rotina.gateway.retry import RetryPolicy
+from rotina.gateway.shared import Shared
+from rotina.gateway.tokens import TokenCount, count_tokens
 
 __all__ = [
     "AnswerCache",
     "BudgetStore",
     "CallLedger",
+    "CallUnderWay",
     "ChatAnswer",
     "ChatChunk",
+    "Claim",
+    "Content",
+    "DeploymentState",
     "Embeddings",
     "Gateway",
+    "Guard",
     "MemoryLedger",
     "Message",
     "ModelCall",
-    "PostgresBudgets",
+    "Observer",
     "PostgresCache",
     "PostgresLedger",
+    "PromptReference",
+    "Prompts",
+    "Rendered",
     "RetryPolicy",
+    "Shared",
+    "Spent",
+    "Times",
+    "TokenCount",
     "Usage",
+    "count_tokens",
+    "purge_content",
+    "redact",
 ]

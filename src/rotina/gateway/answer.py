@@ -1,13 +1,17 @@
 """What goes into a model call and what comes out of it, whatever the provider."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
 from rotina.settings import Price
+
+M = TypeVar("M", bound=BaseModel)
 
 _MILLION = Decimal(1_000_000)
 _NANO_DOLLAR = Decimal("1e-9")
@@ -36,6 +40,10 @@ class Usage(BaseModel):
     """Tokens of the answer; 0 for embeddings."""
     cached_tokens: int | None = None
     """Tokens of the prompt that the server read from its cache."""
+    cache_write_tokens: int | None = None
+    """Tokens of the prompt that the server wrote to its cache, where it charges for that."""
+    reasoning_tokens: int | None = None
+    """Tokens of the answer that the model thought with and did not show."""
 
     def __add__(self, other: "Usage") -> "Usage":
         """The tokens of both; unknown plus something stays unknown."""
@@ -43,17 +51,22 @@ class Usage(BaseModel):
             prompt_tokens=_sum(self.prompt_tokens, other.prompt_tokens),
             completion_tokens=_sum(self.completion_tokens, other.completion_tokens),
             cached_tokens=_sum(self.cached_tokens, other.cached_tokens),
+            cache_write_tokens=_sum(self.cache_write_tokens, other.cache_write_tokens),
+            reasoning_tokens=_sum(self.reasoning_tokens, other.reasoning_tokens),
         )
 
     def cost(self, price: Price | None) -> Decimal | None:
         """US dollars, to the nano-dollar; None when the price or the tokens are unknown.
 
-        Cached tokens cost as much as others here: a price has no third figure yet, so the cost is
-        an upper bound where a provider discounts them.
+        Tokens that the cache gave or took cost as much as others where the price does not say.
         """
         if price is None or self.prompt_tokens is None or self.completion_tokens is None:
             return None
-        dollars = self.prompt_tokens * Decimal(str(price.input))
+        read = min(self.cached_tokens or 0, self.prompt_tokens)
+        written = min(self.cache_write_tokens or 0, self.prompt_tokens - read)
+        dollars = (self.prompt_tokens - read - written) * Decimal(str(price.input))
+        dollars += read * _either(price.cached_input, price.input)
+        dollars += written * _either(price.cache_write, price.input)
         dollars += self.completion_tokens * Decimal(str(price.output))
         return (dollars / _MILLION).quantize(_NANO_DOLLAR)
 
@@ -70,6 +83,8 @@ class ChatAnswer(BaseModel):
     tool_calls: tuple[dict[str, Any], ...] = ()
     """Tools that the model asks for, in OpenAI's wire form."""
     finish_reason: str
+    refusal: str | None = None
+    """Only in the `answer` of a `ModelOutputError`."""
     usage: Usage
     model: str
     """The model as the server names it."""
@@ -83,6 +98,20 @@ class ChatAnswer(BaseModel):
     """None means unknown: no price is declared, or the server did not count the tokens."""
     cached: bool = False
     """Whether it was given before: tokens are those of then, and it has cost nothing."""
+    confidence: float | None = None
+    """The geometric mean of the probabilities of its tokens, 0 to 1, where the route asks for it
+    (`min_confidence`) and the server tells them."""
+    call_id: UUID | None = None
+    """The call's row in the ledger; of an answer out of the cache, that of the call of then."""
+    truncated_messages: int = 0
+    """Messages that `truncate` left out of the prompt or cut, so that it fits."""
+
+    def as_model(self, model: type[M]) -> M:
+        """`data` as an instance of a Pydantic model: of the one that was asked for, certainly.
+
+        Raises pydantic's `ValidationError` where another model does not take the data.
+        """
+        return model.model_validate_json(json.dumps(self.data))
 
 
 class ChatChunk(BaseModel):
@@ -99,6 +128,8 @@ class ChatChunk(BaseModel):
     """In the last chunk."""
     model: str | None = None
     refusal: str | None = None
+    truncated_messages: int = 0
+    """As in `ChatAnswer`; in the first piece."""
 
 
 class Embeddings(BaseModel):
@@ -115,6 +146,8 @@ class Embeddings(BaseModel):
     latency_ms: int
     attempts: int
     cost_usd: Decimal | None
+    call_id: UUID | None = None
+    """The call's row in the ledger."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +164,27 @@ class ChatRequest:
     tools: Sequence[Mapping[str, Any]] = ()
     """Tools in OpenAI's wire form."""
     tool_choice: str | Mapping[str, Any] | None = None
+    truncate: Literal["oldest", "middle"] | None = None
+    """What may go where the prompt does not fit; None: nothing."""
+    logprobs: bool = False
+    """Whether the probabilities of the answer's tokens are wanted; changes no answer."""
+
+    def asked(self) -> dict[str, Any]:
+        """All that the answer depends on, as records and caches know it.
+
+        `truncate` is in it only where it was given: what was recorded before it was there is
+        still found.
+        """
+        every = {name: value for name, value in vars(self).items() if name != "logprobs"}
+        return {name: every[name] for name in every if name != "truncate" or self.truncate}
+
+
+@dataclass(frozen=True)
+class CachedRequest(ChatRequest):
+    """A request to a deployment with `prompt_cache`."""
+
+    cache_key: str = ""
+    """The same for prompts of one tenant that begin alike; says nothing about either."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +197,19 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     tool_calls: tuple[dict[str, Any], ...] = ()
     refusal: str | None = None
+    confidence: float | None = None
+    """The geometric mean of the probabilities of the answer's tokens, where they were told."""
+
+    def as_chunk(self) -> ChatChunk:
+        """The whole reply as the only piece of a stream."""
+        return ChatChunk(
+            text=self.text,
+            tool_calls=tuple({"index": at, **call} for at, call in enumerate(self.tool_calls)),
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            model=self.model,
+            refusal=self.refusal,
+        )
 
 
 @dataclass(frozen=True)
@@ -156,3 +223,7 @@ class EmbeddingReply:
 
 def _sum(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
+
+
+def _either(price: float | None, otherwise: float) -> Decimal:
+    return Decimal(str(otherwise if price is None else price))

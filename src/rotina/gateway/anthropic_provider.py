@@ -1,174 +1,121 @@
 """Anthropic's API through `langchain-anthropic` (the extra `rotina[anthropic]`)."""
 
 import json
-import os
-from collections.abc import (
-    AsyncGenerator,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from yarl import URL
 
-from rotina.errors import ModelError, ModelRequestError, ModelUnreachableError, SettingsError
-from rotina.gateway.answer import ChatChunk, ChatRequest, EmbeddingReply, Reply, Usage
+from rotina.errors import ModelError
+from rotina.gateway.answer import CachedRequest, ChatRequest, Message
+from rotina.gateway.carrier import Carrier, httpx_transport
 from rotina.gateway.failure import Endpoint, refusal
-from rotina.gateway.http import CONNECT_SECONDS
+from rotina.gateway.http import Sessions
+from rotina.gateway.langchain_provider import LangChainProvider, chosen_tool, plain_tools
+from rotina.gateway.prompt_cache import Part, marked
+from rotina.gateway.providers import required_key
 from rotina.settings import Deployment
 
-if TYPE_CHECKING:
-    from anthropic import APIStatusError, AsyncAnthropic
-    from langchain_anthropic import ChatAnthropic
-    from langchain_core.messages import AIMessage, AIMessageChunk
+OPTIONS: Mapping[str, type] = {}
 
 _URL = "https://api.anthropic.com"
 _MAX_TOKENS = 8192
 """Anthropic requires a limit; an answer that reaches it is an error, not a success."""
-_FINISH_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "tool_use": "tool_calls",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "content_filter",
+_CACHE = {"cache_control": {"type": "ephemeral"}}
+_STATUS = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "overloaded_error": 529,
 }
+"""Errors inside a stream, whose status is 200 (Anthropic's page "Errors")."""
 
 
-class AnthropicProvider:
-    """One deployment of Anthropic's API; see `Provider`.
+def open_provider(name: str, deployment: Deployment, sessions: Sessions) -> "AnthropicProvider":
+    """Raises `SettingsError` without a key, and `ImportError` without the extra."""
+    key = required_key(name, deployment, "ANTHROPIC_API_KEY")
+    base_url = deployment.base_url.get_secret_value() if deployment.base_url else _URL
+    endpoint = Endpoint(name, URL(base_url), key, "ANTHROPIC_API_KEY")
+    return AnthropicProvider(endpoint, _open(deployment.model, endpoint, sessions))
 
-    A schema is asked for as a tool that the model must call: every model can, and the tool's
-    arguments are the answer.
-    """
 
-    def __init__(self, name: str, deployment: Deployment) -> None:
-        """Raises `SettingsError` when the extra or the key is missing."""
-        key = deployment.secret() or os.environ.get("ANTHROPIC_API_KEY")
-        if not key:
-            raise SettingsError(
-                f"deployments.{name} has no key: set api_key_env, or export ANTHROPIC_API_KEY"
-            )
-        base_url = deployment.base_url.get_secret_value() if deployment.base_url else _URL
-        self._endpoint = Endpoint(name, URL(base_url), key)
-        try:
-            self._model, self._client = _open(deployment.model, base_url, key)
-        except ImportError as error:
-            raise SettingsError(
-                f"deployments.{name}.provider is 'anthropic', whose client is not installed "
-                f"({error.name}): pip install 'rotina[anthropic]'"
-            ) from None
+class AnthropicProvider(LangChainProvider):
+    """A schema is a tool that the model must call, or where it cannot be made to, its format."""
 
-    async def chat(self, request: ChatRequest) -> Reply:
-        """One complete answer."""
-        from langchain_core.messages import convert_to_messages  # noqa: PLC0415 - heavy
+    FINISH_REASONS: ClassVar[Mapping[str, str]] = {
+        "end_turn": "stop",
+        "stop_sequence": "stop",
+        "tool_use": "tool_calls",
+        "max_tokens": "length",
+        "model_context_window_exceeded": "length",
+        "refusal": "content_filter",
+    }
+    REASON_KEYS = ("stop_reason", "finish_reason")
 
-        with self._errors():
-            messages = convert_to_messages([dict(message) for message in request.messages])
-            message = await self._model.ainvoke(messages, **_options(request))
-        return self._reply(message, request)
+    def _options(self, request: ChatRequest) -> dict[str, Any]:
+        options = self._sampling(request)
+        if request.schema is not None and not self._schema_is_tool():
+            form = {"type": "json_schema", "schema": dict(request.schema)}
+            return options | {"output_config": {"format": form}}
+        options |= _tool_options(request)
+        if isinstance(request, CachedRequest) and options.get("tools"):
+            # The last one stands for all that come before it.
+            options["tools"][-1] |= _CACHE
+        return options
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
-        """The answer in pieces; the last one has the finish reason and the usage."""
-        from langchain_core.messages import convert_to_messages  # noqa: PLC0415 - heavy
+    def _schema_is_tool(self) -> bool:
+        return self._takes("tool_choice")
 
-        whole: AIMessageChunk | None = None
-        messages = convert_to_messages([dict(message) for message in request.messages])
-        stream: Any = self._model.astream(messages, **_options(request))
-        with self._errors():
-            async with aclosing(stream):
-                async for piece in stream:
-                    whole = piece if whole is None else whole + piece
-                    yield _chunk(piece, as_text=request.schema is not None)
-        if whole is not None:
-            reply = self._reply(whole, request)
-            yield ChatChunk(finish_reason=reply.finish_reason, usage=reply.usage, model=reply.model)
+    def _wire_messages(self, request: ChatRequest) -> Sequence[Message]:
+        if not isinstance(request, CachedRequest):
+            return request.messages
+        return marked(request.messages, _mark)
 
-    async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
-        """Not offered: raises `ModelRequestError`."""
-        raise ModelRequestError(
-            f"{self._endpoint} has no embeddings for {len(texts)} texts: "
-            "point the route `embed` at another deployment"
-        )
-
-    async def close(self) -> None:
-        """Close the client's connections."""
-        await self._client.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _library_error(self, error: Exception) -> ModelError | None:
         import anthropic  # noqa: PLC0415 - an extra
 
-        try:
-            yield
-        except anthropic.APIStatusError as error:
-            raise self._status_error(error) from None
-        except anthropic.APIConnectionError as error:
-            raise ModelUnreachableError(
-                f"The connection to {self._endpoint} failed ({type(error).__name__}): "
-                "is base_url right, and the server reachable?"
-            ) from None
-
-    def _status_error(self, error: "APIStatusError") -> ModelError:
-        body = json.dumps(error.body, default=str).encode()
-        after = error.response.headers.get("Retry-After")
-        return refusal(error.status_code, after, body, self._endpoint)
-
-    def _reply(self, message: "AIMessage", request: ChatRequest) -> Reply:
-        metadata = message.response_metadata
-        reason = metadata.get("stop_reason") or metadata.get("finish_reason")
-        reason = _FINISH_REASONS.get(reason, reason) if reason else None
-        text, calls = message.text, _wire_calls(message.tool_calls)
-        if request.schema is not None and calls:
-            # The tool stood for the schema, so its arguments are the text and the end is normal.
-            text, calls = calls[0]["function"]["arguments"], ()
-            reason = "stop" if reason == "tool_calls" else reason
-        return Reply(
-            text=text,
-            finish_reason=reason,
-            model=metadata.get("model_name") or metadata.get("model"),
-            usage=_usage(message),
-            tool_calls=calls,
-        )
+        if not isinstance(error, anthropic.APIStatusError):
+            return None
+        body = error.body if isinstance(error.body, dict) else {}
+        kind = str((body.get("error") or {}).get("type"))
+        return refusal(_STATUS.get(kind, 500), None, json.dumps(body).encode(), self._endpoint)
 
 
-def _open(model: str, base_url: str, key: str) -> "tuple[ChatAnthropic, AsyncAnthropic]":
+def _open(model: str, endpoint: Endpoint, sessions: Sessions) -> Any:
     import anthropic  # noqa: PLC0415 - an extra
     from langchain_anthropic import ChatAnthropic  # noqa: PLC0415 - an extra
 
-    # The gateway retries and keeps the time, so the client does neither.
+    # Releases of the client are built on httpx or on its fork: its default client says which.
+    library = sys.modules[anthropic.DefaultAsyncHttpxClient.__mro__[1].__module__.split(".")[0]]
+    transport = httpx_transport(library, Carrier(endpoint, sessions))
     client = anthropic.AsyncAnthropic(
-        api_key=key,
-        base_url=base_url,
+        api_key=endpoint.key,
+        base_url=str(endpoint.url),
         max_retries=0,
-        timeout=anthropic.Timeout(None, connect=CONNECT_SECONDS),
+        timeout=None,
+        http_client=library.AsyncClient(transport=transport, timeout=None, trust_env=False),
     )
     settings: dict[str, Any] = {
         "model": model,
-        "api_key": key,
-        "base_url": base_url,
+        "api_key": endpoint.key,
+        "base_url": str(endpoint.url),
         "max_retries": 0,
         "max_tokens": _MAX_TOKENS,
+        "cache": False,
     }
     chat_model = ChatAnthropic(**settings)
     # Its own client comes from a cache of the process: it would outlive the event loop that it
-    # belongs to, and closing it would close it for everybody.
+    # belongs to.
     chat_model.__dict__["_async_client"] = client
-    return chat_model, client
+    return chat_model
 
 
-def _options(request: ChatRequest) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if request.temperature is not None:
-        options["temperature"] = request.temperature
-    if request.max_tokens is not None:
-        options["max_tokens"] = request.max_tokens
-    if request.stop:
-        options["stop"] = list(request.stop)
-    return options | _tool_options(request)
+def _mark(parts: list[Part]) -> list[Part]:
+    return [*parts[:-1], {**parts[-1], **_CACHE}]
 
 
 def _tool_options(request: ChatRequest) -> dict[str, Any]:
@@ -178,64 +125,22 @@ def _tool_options(request: ChatRequest) -> dict[str, Any]:
         return {"tools": [tool], "tool_choice": {"type": "tool", "name": request.schema_name}}
     if not request.tools:
         return {}
-    options: dict[str, Any] = {"tools": [_anthropic_tool(t["function"]) for t in request.tools]}
-    if request.tool_choice is not None:
-        options["tool_choice"] = _anthropic_choice(request.tool_choice)
-    return options
-
-
-def _anthropic_tool(function: Mapping[str, Any]) -> dict[str, Any]:
-    empty: dict[str, Any] = {"type": "object", "properties": {}}
-    tool = {"name": function["name"], "input_schema": function.get("parameters") or empty}
-    if function.get("description"):
-        tool["description"] = function["description"]
-    return tool
-
-
-def _anthropic_choice(choice: str | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(choice, str):
-        return {"type": {"required": "any"}.get(choice, choice)}
-    return {"type": "tool", "name": choice["function"]["name"]}
-
-
-def _wire_calls(calls: Iterable[Any]) -> tuple[dict[str, Any], ...]:
-    return tuple(
+    tools = [
         {
-            "id": call["id"],
-            "type": "function",
-            "function": {
-                "name": call["name"],
-                "arguments": json.dumps(call["args"], ensure_ascii=False),
-            },
+            "name": tool["name"],
+            **({"description": tool["description"]} if tool["description"] else {}),
+            "input_schema": tool["parameters"],
         }
-        for call in calls
-    )
-
-
-def _chunk(piece: "AIMessageChunk", *, as_text: bool) -> ChatChunk:
-    if as_text:
-        arguments = "".join(call["args"] or "" for call in piece.tool_call_chunks)
-        return ChatChunk(text=piece.text + arguments)
-    calls = [
-        {
-            "index": call["index"],
-            "id": call["id"],
-            "type": "function",
-            "function": {"name": call["name"], "arguments": call["args"]},
-        }
-        for call in piece.tool_call_chunks
+        for tool in plain_tools(request)
     ]
-    return ChatChunk(text=piece.text, tool_calls=tuple(calls))
+    if request.tool_choice is None:
+        return {"tools": tools}
+    return {"tools": tools, "tool_choice": _choice(request)}
 
 
-def _usage(message: "AIMessage") -> Usage:
-    given = message.usage_metadata
-    if given is None:
-        return Usage()
-    details = given.get("input_token_details") or {}
-    return Usage(
-        # LangChain fills in zero for what the server left out; no prompt has zero tokens.
-        prompt_tokens=given["input_tokens"] or None,
-        completion_tokens=given["output_tokens"],
-        cached_tokens=details.get("cache_read"),
-    )
+def _choice(request: ChatRequest) -> dict[str, Any]:
+    name = chosen_tool(request)
+    if name is not None:
+        return {"type": "tool", "name": name}
+    choice = str(request.tool_choice)
+    return {"type": {"required": "any"}.get(choice, choice)}

@@ -4,25 +4,28 @@ A call that could exceed a budget is not made: what is settled and held together
 cap, which PostgreSQL checks on the row that every caller in every process updates.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
-from rotina.errors import BudgetExceededError, BudgetPriceError, DatabaseError
+from rotina.errors import BudgetExceededError, BudgetPriceError
+from rotina.gateway.encoding import to_json
 from rotina.settings import Budget, Deployment
-
-if TYPE_CHECKING:
-    from rotina.database.pool import Pool
 
 GRACE = 60.0
 """Seconds after a call's deadline until its hold expires."""
-POOL_TIMEOUT = 5.0
-SHORT = "RB001"
+REPAIR_BYTES = 16_000
+"""At most of what is wrong with an answer, as it is told to the model."""
 
+Claim = Mapping[str, Any]
+"""What a call has to hold in one budget, as `claims_of` writes it."""
+
+_BYTES_A_TOKEN = 4
+_USUAL_ANSWER = 256
 _MILLION = Decimal(1_000_000)
+_THOUSANDTH = Decimal("0.001")
 
 
 @dataclass(frozen=True)
@@ -32,39 +35,86 @@ class Need:
     prompt: int
     completion: int | None
     """None: what the deployment's context has room for."""
+    rounds: int = 1
+    """How often it may be asked: a repair sends the prompt, the answer and what is wrong."""
 
     @classmethod
-    def of(cls, request: Any, completion: int | None) -> "Need":
+    def of(cls, request: Any, completion: int | None, *, rounds: int = 1) -> "Need":
         """A token is at least a byte of what is sent, in every vocabulary of bytes; and servers
         add a few around each message."""
-        sent = json.dumps(request, default=str, ensure_ascii=False)
-        return cls(len(sent.encode(errors="replace")) + 64, completion)
+        return cls(len(to_json(request)) + 64, completion, rounds)
+
+    def guess(self, deployment: Deployment) -> int:
+        """Tokens that it will probably use: what a limit of tokens a minute is asked for."""
+        answer = _USUAL_ANSWER if self.completion is None else self.completion
+        return min(self.prompt // _BYTES_A_TOKEN + answer, deployment.context)
 
     def tokens(self, deployment: Deployment) -> tuple[int, int]:
         """Of prompt and answer, on this deployment."""
         whole = deployment.context
         answer = whole if self.completion is None else min(self.completion, whole)
-        return min(self.prompt, whole), answer
+        # The last repair has all earlier answers in its prompt.
+        prompts = (self.prompt + at * (answer + REPAIR_BYTES) for at in range(self.rounds))
+        return sum(min(prompt, whole) for prompt in prompts), answer * self.rounds
 
     def usd(self, deployment: Deployment) -> Decimal | None:
         """None: the price is unknown."""
         if deployment.price is None:
             return None
         prompt, answer = self.tokens(deployment)
-        dollars = prompt * Decimal(str(deployment.price.input))
+        # Nobody knows what will be read from a cache, or written to it, before the call is made.
+        dearest = max(deployment.price.input, deployment.price.cache_write or 0.0)
+        dollars = prompt * Decimal(str(dearest))
         return (dollars + answer * Decimal(str(deployment.price.output))) / _MILLION
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a call has cost; None: nobody knows, which counts as all that was held."""
+
+    usd: Decimal | None = None
+    tokens: int | None = None
+    gpu_seconds: Decimal | None = None
+
+
+NOTHING = Spent(Decimal(0), 0, Decimal(0))
+
+
+@dataclass(frozen=True)
+class Payer:
+    """Whose budgets a call is paid from."""
+
+    tenant: str
+    workflow: str | None
+    run: str | None
+    key: str | None
+    """The API key that asked, by its name."""
 
 
 class BudgetStore(Protocol):
     """Where budgets are kept."""
 
     async def reserve(
-        self, call: UUID, claims: Sequence[Mapping[str, Any]], seconds: float
+        self, call: UUID, claims: Sequence[Claim], seconds: float, facts: Mapping[str, Any]
     ) -> None:
-        """Hold in every claim's budget, or in none. Raises `BudgetExceededError`."""
+        """Hold in every claim's budget, or in none, for so many seconds.
 
-    async def settle(self, call: UUID, usd: Decimal | None, tokens: int | None) -> None:
-        """What the call has cost; None: unknown, which counts as all that was held."""
+        `facts` are the ledger's row of the call, should nobody else write it. Raises
+        `BudgetExceededError`.
+        """
+
+    def settle(self, call: UUID, spent: Spent) -> None:
+        """Book what the call has cost, soon."""
+
+    async def flush(self) -> None:
+        """Wait until everything is booked."""
+
+
+def gpu_seconds(deployment: Deployment, seconds: float) -> Decimal | None:
+    """Of a call that takes so long; None where nothing says how much of a GPU it has."""
+    if deployment.gpu_share is None:
+        return None
+    return (Decimal(str(deployment.gpu_share)) * Decimal(str(seconds))).quantize(_THOUSANDTH)
 
 
 def claims_of(
@@ -72,16 +122,16 @@ def claims_of(
     need: Need,
     lane: str,
     deployment: Deployment,
-    **whose: str | None,
-) -> list[dict[str, Any]]:
-    """What a call has to hold: one claim for each budget that it is of.
+    payer: Payer,
+    seconds: float,
+) -> list[Claim]:
+    """What a call of at most `seconds` has to hold: one claim for each budget that it is of.
 
-    `whose` has `tenant`, `workflow` and `run`. Raises `BudgetPriceError` where a budget in money
-    meets a deployment whose price is unknown.
+    Raises `BudgetPriceError` where a budget in money meets a deployment whose price is unknown.
     """
-    found = []
+    found: list[Claim] = []
     for name, budget in budgets.items():
-        scope = _scope(budget, whose)
+        scope = _scope(budget, payer)
         if scope is None:
             continue
         usd = need.usd(deployment)
@@ -97,85 +147,51 @@ def claims_of(
                 "period": budget.period,
                 "cap_usd": None if budget.usd is None else str(budget.usd),
                 "cap_tokens": budget.tokens,
+                "cap_gpu_seconds": budget.gpu_seconds,
                 "usd": str(usd or 0),
                 "tokens": sum(need.tokens(deployment)),
+                "gpu_seconds": str(gpu_seconds(deployment, seconds) or 0),
             }
         )
     return found
 
 
-def _scope(budget: Budget, whose: Mapping[str, str | None]) -> str | None:
+def _scope(budget: Budget, payer: Payer) -> str | None:
     """Whose share of the budget a call takes; None when it is not of this budget."""
     parts = []
-    for asked, own in ((budget.tenant, whose["tenant"]), (budget.workflow, whose["workflow"])):
+    for asked, own in (
+        (budget.tenant, payer.tenant),
+        (budget.workflow, payer.workflow),
+        (budget.key, payer.key),
+    ):
         if asked is None:
             continue
         if own is None or asked not in {own, "*"}:
             return None
         parts.append(own)
     if budget.period == "run":
-        if whose["run"] is None:
+        if payer.run is None:
             return None
-        parts.append(whose["run"])
+        parts.append(payer.run)
     return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
 
 
-class PostgresBudgets:
-    """The tables `rotina.budget_account` and `rotina.budget_hold`."""
-
-    def __init__(self, pool: "Pool") -> None:
-        """`pool` is an open `psycopg_pool.AsyncConnectionPool`; the caller closes it."""
-        self._pool = pool
-
-    async def reserve(
-        self, call: UUID, claims: Sequence[Mapping[str, Any]], seconds: float
-    ) -> None:
-        """Hold in every claim's budget, or in none.
-
-        Raises `BudgetExceededError`, and `DatabaseError` when PostgreSQL does not answer: without
-        it no call with a budget is made.
-        """
-        values = {"call": call, "claims": json.dumps(list(claims)), "seconds": seconds}
-        await self._execute("reserve", values, claims)
-
-    async def settle(self, call: UUID, usd: Decimal | None, tokens: int | None) -> None:
-        """What the call has cost. Raises `DatabaseError`: then the hold expires, as spent."""
-        await self._execute("settle", {"call": call, "usd": usd, "tokens": tokens}, ())
-
-    async def _execute(
-        self, name: str, values: Mapping[str, Any], claims: Iterable[Mapping[str, Any]]
-    ) -> None:
-        import psycopg  # noqa: PLC0415 - heavy, and a gateway without a database needs none
-
-        from rotina.database.queries import load_queries  # noqa: PLC0415 - as above
-
-        try:
-            async with self._pool.connection(timeout=POOL_TIMEOUT) as connection:
-                await connection.execute(load_queries("rotina.gateway")[name], values)
-        except psycopg.Error as error:
-            if error.sqlstate == SHORT:
-                raise _exceeded(json.loads(error.diag.message_detail or "{}"), claims) from None
-            raise DatabaseError(
-                f"No budget could be looked at ({type(error).__name__}): check DATABASE_URL and "
-                "that `rotina migrate` has run"
-            ) from error
-
-
-def _exceeded(told: Mapping[str, Any], claims: Iterable[Mapping[str, Any]]) -> BudgetExceededError:
+def exceeded(told: Mapping[str, Any], claims: Sequence[Claim]) -> BudgetExceededError:
+    """The error that says which budget refused a call, and by what figures."""
     claim = next(each for each in claims if each["budget"] == told["budget"])
-    parts = []
-    if claim["cap_usd"] is not None:
-        parts.append(
-            f"${told['settled_usd']} spent and ${told['held_usd']} held of ${claim['cap_usd']}, "
-            f"the call may cost ${claim['usd']}"
-        )
-    if claim["cap_tokens"] is not None:
-        parts.append(
-            f"{told['settled_tokens']} tokens spent and {told['held_tokens']} held of "
-            f"{claim['cap_tokens']}, the call may use {claim['tokens']}"
-        )
+    parts = [
+        f"{_amount(unit, told[f'settled_{unit}'])} spent and "
+        f"{_amount(unit, told[f'held_{unit}'])} held of {_amount(unit, claim[f'cap_{unit}'])}, "
+        f"the call may take {_amount(unit, claim[unit])}"
+        for unit in ("usd", "tokens", "gpu_seconds")
+        if claim[f"cap_{unit}"] is not None
+    ]
     whose = f" ({claim['scope']})" if claim["scope"] else ""
     return BudgetExceededError(
         f"Budget {told['budget']!r}{whose} has too little left: {'; '.join(parts)}. Give the call "
         "a lower max_tokens, raise the budget, or wait for the next period"
     )
+
+
+def _amount(unit: str, value: Any) -> str:
+    return f"${value}" if unit == "usd" else f"{value} {unit.replace('gpu_', 'GPU-')}"

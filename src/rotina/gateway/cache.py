@@ -35,12 +35,34 @@ class AnswerCache(Protocol):
     async def keep(self, tenant: str, key: bytes, answer: ChatAnswer, seconds: float) -> None:
         """Keep an answer. Raises nothing: who has the answer needs no cache."""
 
+    async def find_similar(
+        self, tenant: str, context: bytes, vector: list[float], similarity: float
+    ) -> ChatAnswer | None:
+        """The answer to the nearest question, if its cosine is large enough. Raises nothing."""
+
+    async def keep_similar(
+        self,
+        tenant: str,
+        context: bytes,
+        question: bytes,
+        vector: list[float],
+        answer: ChatAnswer,
+        seconds: float,
+    ) -> None:
+        """Keep an answer. Raises nothing."""
+
 
 def key_of(route: str, models: Mapping[str, str], request: Mapping[str, Any]) -> bytes:
     """Route, the models behind it (by deployment), and all of the request: 32 bytes."""
     asked = {"route": route, "models": dict(models), "request": dict(request)}
     text = json.dumps(asked, sort_keys=True, default=str, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="replace")).digest()
+
+
+def free(found: ChatAnswer, latency_ms: int) -> ChatAnswer:
+    """An answer that is given again."""
+    nothing = {"cached": True, "attempts": 0, "cost_usd": Decimal(0), "latency_ms": latency_ms}
+    return found.model_copy(update=nothing)
 
 
 @dataclass(frozen=True)
@@ -58,9 +80,7 @@ class Shelf:
         found = await self.cache.find(self.tenant, self.key)
         if found is None:
             return None
-        took = round((time.perf_counter() - began) * 1000)
-        free = {"cached": True, "attempts": 0, "cost_usd": Decimal(0), "latency_ms": took}
-        return found.model_copy(update=free)
+        return free(found, round((time.perf_counter() - began) * 1000))
 
     async def keep(self, answer: ChatAnswer) -> None:
         """Give it to whoever asks the same."""
@@ -76,17 +96,36 @@ class PostgresCache:
 
     async def find(self, tenant: str, key: bytes) -> ChatAnswer | None:
         """The answer that is kept, unless it has expired."""
-        row = await self._execute("find_cached", {"tenant": tenant, "key": key})
-        try:
-            return None if row is None else ChatAnswer.model_validate_json(row["answer"])
-        except ValidationError:  # kept by another release
-            return None
+        return _read(await self._execute("find_cached", {"tenant": tenant, "key": key}))
 
     async def keep(self, tenant: str, key: bytes, answer: ChatAnswer, seconds: float) -> None:
         """Keep an answer; one that is there already is replaced."""
         values = {"tenant": tenant, "key": key, "seconds": seconds}
         text = answer.model_dump_json().encode()
         await self._execute("keep_cached", {**values, "answer": text})
+
+    async def find_similar(
+        self, tenant: str, context: bytes, vector: list[float], similarity: float
+    ) -> ChatAnswer | None:
+        """The answer to the nearest question of this tenant and context."""
+        values = {"tenant": tenant, "context": context, "embedding": json.dumps(vector)}
+        return _read(await self._execute("find_similar", {**values, "similarity": similarity}))
+
+    async def keep_similar(
+        self,
+        tenant: str,
+        context: bytes,
+        question: bytes,
+        vector: list[float],
+        answer: ChatAnswer,
+        seconds: float,
+    ) -> None:
+        """Keep an answer; the same question's is replaced."""
+        values = {
+            "tenant": tenant, "context": context, "question": question, "seconds": seconds,
+            "embedding": json.dumps(vector), "answer": answer.model_dump_json().encode(),
+        }  # fmt: skip
+        await self._execute("keep_similar", values)
 
     async def purge(self) -> int:
         """Delete what has expired; returns how many."""
@@ -106,3 +145,10 @@ class PostgresCache:
         except psycopg.Error as error:
             log.warning("the cache of answers is left out (%s)", type(error).__name__)
             return None
+
+
+def _read(row: Mapping[str, Any] | None) -> ChatAnswer | None:
+    try:
+        return None if row is None else ChatAnswer.model_validate_json(row["answer"])
+    except ValidationError:  # kept by another release
+        return None

@@ -8,30 +8,39 @@ from rotina.errors import ModelOutputError, ModelTruncatedError
 from rotina.gateway.answer import ChatChunk, Reply, Usage
 from rotina.gateway.failure import excerpt
 from rotina.gateway.lane import Lane
-from rotina.gateway.structured import Contract
+from rotina.gateway.structured import Contract, Examined
 
 _COMPLETE = frozenset({"stop", "tool_calls", "function_call"})
 _CUT = frozenset({"length", "max_tokens"})
+_NOTHING = Examined(None, is_json=False, problems=())
 
 
-def check_reply(reply: Reply, contract: Contract | None, lane: Lane) -> Any:
-    """The answer's data (None without a contract, or when tools are called).
+def check_reply(
+    reply: Reply,
+    contract: Contract | None,
+    lane: Lane,
+    *,
+    fenced: bool = False,
+    shown: Reply | None = None,
+) -> Examined:
+    """The answer's data (None without a contract, or when tools are called), held to the contract.
 
-    Raises `ModelOutputError` for anything that is not a complete answer.
+    `shown` is the reply as errors may show it. Raises `ModelOutputError` for anything that is not a
+    complete answer.
     """
-    _check_complete(reply, lane)
+    _check_complete(shown or reply, lane)
     if reply.tool_calls:
-        return None
+        return _NOTHING
     if not reply.text.strip():
         raise ModelOutputError(f"{lane} answered nothing: the text is empty")
-    if contract is None:
-        return None
-    try:
-        return contract.read(reply.text, lane.deployment.structured_output)
-    except ModelOutputError as error:
-        raise ModelOutputError(
-            f"The answer of {lane} {excerpt(str(error))} It begins: {excerpt(reply.text)}"
-        ) from None
+    return _NOTHING if contract is None else contract.examine(reply.text, fenced=fenced)
+
+
+def not_valid(reply: Reply, problem: str, lane: Lane) -> ModelOutputError:
+    """The error for an answer against its schema."""
+    return ModelOutputError(
+        f"The answer of {lane} {excerpt(problem)} It begins: {excerpt(reply.text)}"
+    )
 
 
 def _check_complete(reply: Reply, lane: Lane) -> None:
@@ -82,6 +91,16 @@ class Assembly:
         self._finish_reason = chunk.finish_reason or self._finish_reason
         self._usage = chunk.usage or self._usage
         self._model = chunk.model or self._model
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was a piece."""
+        return bool(self._texts)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer has said that it is over."""
+        return self._finish_reason is not None
 
     def reply(self) -> Reply:
         """What the pieces make; its tool calls are pieces still."""

@@ -41,9 +41,15 @@ _LOOKS_SECRET = re.compile(
 _TOO_LONG = re.compile(
     r"(?i)(maximum|available) context (length|size|window)|exceed\w* (the )?(\w+ )?context"
     r"|context (length|size|window) (exceeded|of only)|longer than the model's context"
-    r"|prompt is too long|`?inputs`? tokens \+ `?max_new_tokens`? must be"
+    r"|(prompt|input) is too long|exceeds the maximum number of tokens|input tokens exceed"
+    r"|`?inputs`? tokens \+ `?max_new_tokens`? must be"
 )
 _TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error"}
+# OpenAI: "Invalid schema for response_format"; llama.cpp: "JSON schema error at #/a", "failed to
+# parse grammar"; vLLM: "The provided JSON schema contains features not supported by xgrammar".
+_SCHEMA = re.compile(r"(?i)schema|grammar|response_?format|structured_?outputs?|guided_")
+_TOOL = re.compile(r"(?i)tool_choice|\btools?\b|\bfunctions?\b")
+_AUTH_CODES = {"API_KEY_INVALID", "API_KEY_EXPIRED"}
 _FILTER_CODES = {"content_filter", "content_policy_violation"}
 # What Linux, macOS and OpenSSL say; the text of any other transport error may hold the URL.
 _TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
@@ -52,8 +58,12 @@ _TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
 class Endpoint:
     """Where a deployment lives, how messages call it, and what they must not repeat."""
 
-    def __init__(self, deployment: str, url: URL, key: str | None) -> None:
+    def __init__(
+        self, deployment: str, url: URL, key: str | None, variable: str = "OPENAI_API_KEY"
+    ) -> None:
+        """`variable` is where the provider's users keep the key."""
         self.deployment = deployment
+        self.variable = variable
         self.url = url
         # Keys come out of files and clipboards with a line break at the end.
         self.key = key = key.strip() if key else None
@@ -128,20 +138,22 @@ def transport_error(error: aiohttp.ClientError | OSError, endpoint: Endpoint) ->
 
 def refusal(status: int, retry_after: str | None, body: bytes, endpoint: Endpoint) -> ModelError:
     """The error for an HTTP status that is not 200, in a `RefusedError` if it names a wait."""
-    error = _classify(status, _error_object(body), endpoint)
-    wait = parse_retry_after(retry_after) if error.transient else None
+    problem = _error_object(body)
+    error = _classify(status, problem, endpoint)
+    wait = parse_retry_after(retry_after or _retry_delay(problem)) if error.transient else None
     return error if wait is None else RefusedError(error, retry_after=wait)
 
 
 def _classify(status: int, problem: dict[str, Any], endpoint: Endpoint) -> ModelError:
     text = str(problem.get("message") or "")
     codes = {str(problem.get("code")), str(problem.get("type"))}
+    codes |= {str(detail.get("reason")) for detail in _details(problem)}
     said = f": {endpoint.excerpt(text)}" if text else ""
-    if status in {401, 403}:
+    if status in {401, 403} or codes & _AUTH_CODES:
         # The body of such an answer often repeats the key, so it is not shown at all.
         return ModelAuthError(
             f"{endpoint} refused the credentials ({status}): "
-            "check api_key_env, api_key or OPENAI_API_KEY, and what the key may use"
+            f"check api_key_env, api_key or {endpoint.variable}, and what the key may use"
         )
     if codes & _FILTER_CODES:
         return ModelOutputError(f"{endpoint} filtered the content ({status}){said}")
@@ -169,12 +181,25 @@ def _classify_status(status: int, codes: set[str], said: str, endpoint: Endpoint
     if status == 404:  # noqa: PLR2004
         return ModelMissingError(
             f"{endpoint} refused the request (404){said}. "
-            "Check `model` and that base_url ends where /chat/completions begins"
+            'Check `model`, and base_url: with provider = "openai" it ends where '
+            "/chat/completions begins"
         )
     if 300 <= status < 400:  # noqa: PLR2004
         # Following it would turn the POST into a GET, or carry the key to another host.
         said += ". It redirects: set base_url to the final address"
     return ModelRequestError(f"{endpoint} refused the request ({status}){said}")
+
+
+def _details(problem: dict[str, Any]) -> list[dict[str, Any]]:
+    """The `details` of Google's errors (google.rpc.Status)."""
+    found = problem.get("details")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _retry_delay(problem: dict[str, Any]) -> str | None:
+    """The seconds of Google's RetryInfo, which stands in for the header."""
+    delays = (str(detail.get("retryDelay") or "") for detail in _details(problem))
+    return next((delay.removesuffix("s") for delay in delays if delay), None)
 
 
 def error_in_body(problem: Any, endpoint: Endpoint) -> ModelError:
@@ -208,3 +233,12 @@ def unsupported_parameter(body: bytes) -> str | None:
         parameter = problem.get("param")
         return parameter if isinstance(parameter, str) else None
     return None
+
+
+def refuses_schema(error: ModelError, body: bytes) -> bool:
+    """Whether a request with a schema was refused for the schema, or for asking that way."""
+    if type(error) not in {ModelRequestError, ModelServerError}:
+        return False
+    text = str(_error_object(body))
+    by_tool = isinstance(error, ModelRequestError) and _TOOL.search(text) is not None
+    return by_tool or _SCHEMA.search(text) is not None

@@ -4,32 +4,71 @@ import asyncio
 import contextlib
 import copy
 import functools
+import logging
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from uuid import UUID
 
-from rotina.errors import ModelError
-from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Embeddings, Message, Reply
-from rotina.gateway.budget import BudgetStore, Need, PostgresBudgets
+from rotina.errors import ModelError, RotinaError
+from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Embeddings, Message
+from rotina.gateway.asking import Terms, ask, pieces
+from rotina.gateway.budget import BudgetStore, Need
 from rotina.gateway.cache import AnswerCache, PostgresCache, Shelf, key_of
-from rotina.gateway.call import Call, Origin, open_stream, record_cached
-from rotina.gateway.check import Assembly, check_reply, check_vectors
+from rotina.gateway.call import Call, Origin, record_cached
+from rotina.gateway.check import Assembly, check_reply, check_vectors, not_valid
+from rotina.gateway.continued import Seam, may_go_on, rest_of
+from rotina.gateway.doubt import judged, unsure
+from rotina.gateway.guards import Guarded, Guards
+from rotina.gateway.ladder import Ladder, Learned
 from rotina.gateway.lane import Lanes
-from rotina.gateway.ledger import CallLedger, PostgresLedger
+from rotina.gateway.ledger import CallLedger
+from rotina.gateway.observer import DeploymentState, Observer
+from rotina.gateway.partial import values
+from rotina.gateway.postgres_ledger import PostgresLedger
+from rotina.gateway.race import race
 from rotina.gateway.recorder import Recorded, Recorder
 from rotina.gateway.retry import RetryPolicy
-from rotina.gateway.routing import Choice, allowed, beginning, ranked
-from rotina.gateway.structured import Contract
-from rotina.settings import Settings
+from rotina.gateway.routing import (
+    Choice,
+    able,
+    allowed,
+    beginning,
+    may_use,
+    needs_of,
+    ranked,
+    with_model_routes,
+)
+from rotina.gateway.shared import Shared
+from rotina.gateway.similar import SimilarShelf, split
+from rotina.gateway.structured import Contract, Schema
+from rotina.gateway.truncate import Policy
+from rotina.settings import Capability, Route, Settings
 
 if TYPE_CHECKING:
     from rotina.database.pool import Pool
+
+log = logging.getLogger(__name__)
 
 Answered = TypeVar("Answered", ChatAnswer, Embeddings)
 
 EMBEDDING_BATCH = 32
 """Texts a request: the most that every known server takes (TEI's default limit)."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked, on whose behalf, and where the answer is kept."""
+
+    origin: Origin
+    route: str
+    wanted: ChatRequest
+    contract: Contract | None
+    timeout: float | None
+    place: Recorded | None
 
 
 class Gateway:
@@ -47,24 +86,38 @@ class Gateway:
         retry: RetryPolicy | None = None,
         budgets: BudgetStore | None = None,
         cache: AnswerCache | None = None,
+        shared: Shared | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        """Does no I/O. Without a ledger no call is recorded.
+        """Does no I/O. Without a ledger no call is recorded; without `shared` the limits of
+        deployments are those of this process, and so are circuits; `observer` is told of each
+        call.
 
-        Raises `SettingsError` when the settings have budgets and there is no store for them.
+        Raises `SettingsError` when the settings have budgets and there is no store for them, or an
+        option that a provider does not know.
         """
-        self._lanes = Lanes(settings, ledger, retry or RetryPolicy(), budgets)
-        self._origin = Origin(tenant=settings.tenant, run_id=None, node=None)
+        settings = with_model_routes(settings)
+        self._lanes = Lanes(settings, ledger, retry or RetryPolicy(), budgets, shared)
+        self._origin = Origin(settings.tenant, run_id=None, node=None, observer=observer)
         self._recorder: Recorder | None = None
         self._cache = cache
+        self._learned = Learned()
+        self._guards = Guards(settings)
 
     @classmethod
-    def with_database(cls, settings: Settings, pool: "Pool") -> Self:
-        """A gateway with ledger, budgets and cache in PostgreSQL; the caller closes `pool`."""
+    def with_database(
+        cls, settings: Settings, pool: "Pool", *, observer: Observer | None = None
+    ) -> Self:
+        """A gateway with ledger, budgets and cache in PostgreSQL, and with the limits and circuits
+        of all processes in Redis where the settings have one; the caller closes `pool`."""
+        ledger = PostgresLedger(pool, strict=settings.strict_holds)
         return cls(
             settings,
-            PostgresLedger(pool),
-            budgets=PostgresBudgets(pool),
+            ledger,
+            budgets=ledger,
             cache=PostgresCache(pool),
+            shared=Shared.of(settings),
+            observer=observer,
         )
 
     async def __aenter__(self) -> Self:
@@ -86,14 +139,19 @@ class Gateway:
         tenant: str,
         node: str | None = None,
         workflow: str | None = None,
+        key: str | None = None,
+        observer: Observer | None = None,
     ) -> "Gateway":
         """The same gateway, recording its calls for this run; needs no `async with` of its own.
 
-        Without a `workflow` it stays the one it is bound to.
+        `key` is the name of the API key that asks. Without it, without a `workflow` or an
+        `observer` these stay what the gateway is bound to.
         """
         view = copy.copy(self)
-        workflow = workflow or self._origin.workflow
-        view._origin = Origin(tenant, run_id, node, workflow)  # noqa: SLF001 - its own
+        own = self._origin
+        workflow, key = workflow or own.workflow, key or own.key
+        observer = observer or own.observer
+        view._origin = Origin(tenant, run_id, node, workflow, key, observer)  # noqa: SLF001 - its own
         return view
 
     def recorded(self, recorder: Recorder) -> "Gateway":
@@ -117,6 +175,10 @@ class Gateway:
         """Calls whose row could not be written; each is in the log at level ERROR."""
         return self._lanes.ledger_failures
 
+    def deployments(self) -> list[DeploymentState]:
+        """Those that were called since the gateway was opened, as they are now."""
+        return self._lanes.states()
+
     def context(self, route: str = "smart") -> int:
         """Tokens that prompt and answer may fill together on any deployment of the route."""
 
@@ -134,20 +196,24 @@ class Gateway:
         messages: Sequence[Message],
         *,
         route: str = "smart",
-        schema: Mapping[str, Any] | None = None,
-        schema_name: str = "output",
+        schema: Schema | None = None,
+        schema_name: str | None = None,
         max_tokens: int | None = None,
         temperature: float | None = 0.0,
         stop: Sequence[str] | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
         tool_choice: str | Mapping[str, Any] | None = None,
+        truncate: Policy | None = None,
         timeout: float | None = None,
     ) -> ChatAnswer:
         """One complete answer, of the first of the route's deployments that gives one.
 
-        With `schema` (JSON Schema, Draft 2020-12) `data` is valid against it. `timeout` is in
-        seconds and bounds everything; without it the deployment's own begins once the call has a
-        slot. `temperature=None` leaves it to the server.
+        With `schema`, a JSON Schema or a Pydantic model, `data` is valid against it; an answer
+        that is not is sent back with what is wrong, as often as the route's `repairs` say.
+        `timeout` is in seconds and bounds everything; without it the deployment's own begins once
+        the call has a slot. `temperature=None` leaves it to the server. `truncate` allows to
+        shorten a prompt that does not fit: see `rotina.gateway.truncate`; nothing is ever cut
+        without it.
 
         Raises a `ModelError` (`ModelOutputError` for an answer that is truncated, empty, refused,
         filtered or against the schema), `SchemaError` for an unusable schema and `SettingsError`
@@ -155,44 +221,106 @@ class Gateway:
         """
         contract = None if schema is None else Contract(schema)
         wanted = ChatRequest(
-            messages=messages,
-            schema=schema,
-            schema_name=schema_name,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            stop=tuple(stop or ()),
-            tools=tuple(tools),
-            tool_choice=tool_choice,
-        )
-        place = await self._place("chat", route, vars(wanted))
+            list(messages), **_named(contract, schema_name), max_tokens=max_tokens,
+            temperature=temperature, stop=tuple(stop or ()), tools=tuple(tools),
+            tool_choice=tool_choice, truncate=truncate,
+        )  # fmt: skip
+        origin = self._origin.asking(messages)
+        place = await self._place("chat", route, wanted.asked())
         if place is not None and place.answer is not None:
             return ChatAnswer.model_validate_json(place.answer)
-        shelf = self._shelf(route, wanted)
-        known = None if shelf is None else await shelf.find()
-        if known is not None:
-            await record_cached(self._lanes.records, self._origin, known)
-            if place is not None:
-                await place.keep(known.model_dump_json().encode())
-            return known
-        choice = self._choice(route, timeout, messages)
-        ask = functools.partial(_answer, wanted=wanted, contract=contract)
-        answer = await self._first("chat", choice, functools.partial(_need, wanted), ask, place)
-        if shelf is not None:
+        shelves = self._shelves(route, wanted)
+        for shelf in shelves:
+            known = await shelf.find()
+            if known is not None and (contract is None or contract.takes(known.data)):
+                await record_cached(self._lanes.records, origin, known)
+                if place is not None:
+                    await place.keep(known.model_dump_json().encode())
+                return known
+        answer = await self._asked(_Question(origin, route, wanted, contract, timeout, place))
+        for shelf in shelves:
             await shelf.keep(answer)
         return answer
+
+    async def _asked(self, question: _Question) -> ChatAnswer:
+        route, contract, origin = question.route, question.contract, question.origin
+        policy = self._lanes.settings.routes[route]
+        wanted, guarded, choice = await self._begun(question)
+        terms = Terms(contract, 0 if contract is None else policy.repairs, guarded)
+        if policy.min_confidence is not None:
+            wanted = replace(wanted, logprobs=True)
+
+        async def asked(call: Call) -> ChatAnswer:
+            fitted = await call.admit(wanted, 1 + terms.repairs)
+            return await ask(call, Ladder(fitted, contract, call.lane, self._learned), terms)
+
+        async def doubts(answer: ChatAnswer) -> str | None:
+            why = unsure(answer, policy.min_confidence)
+            if why is None and policy.judge is not None:
+                unrecorded = copy.copy(self)
+                unrecorded._recorder = None  # noqa: SLF001 - its own
+                masked = answer.model_copy(update={"text": terms.masked(answer.text)})
+                why = await judged(unrecorded.chat, wanted, masked, policy.judge)
+            return why
+
+        answer = await self._first(
+            "chat", choice, None, asked, question.place, origin, policy.hedge, doubts
+        )
+        self._mirror(origin, route, policy, wanted, terms, answer)
+        return answer
+
+    async def _begun(self, question: _Question) -> tuple[ChatRequest, Guarded | None, Choice]:
+        """The request as it may be sent, its guards where the route has some, and whom to ask."""
+        wanted, guarded = question.wanted, None
+        chain = await self._guards.chain(question.route)
+        if chain is not None:
+            guarded = await chain.begin(wanted)
+            wanted = guarded.request
+        choice = self._choice(
+            question.route, question.timeout, wanted.messages, needed=needs_of(wanted)
+        )
+        return wanted, guarded, choice
+
+    def _mirror(
+        self,
+        origin: Origin,
+        route: str,
+        policy: Route,
+        wanted: ChatRequest,
+        terms: Terms,
+        answer: ChatAnswer,
+    ) -> None:
+        """Ask the mirror the same, where the route has one and it is its turn."""
+        settings, name = self._lanes.settings, policy.mirror
+        if name is None or random.random() >= policy.mirror_share:  # noqa: S311 - a sample
+            return
+        if not may_use(settings, name, origin.tenant):
+            return
+        lane = self._lanes.get(route, name)
+
+        async def mirrored() -> None:
+            choice = Choice.of([lane], None)
+            call = Call("chat", choice, replace(origin, observer=None), twin=answer)
+            with contextlib.suppress(RotinaError):  # its row says what went wrong
+                fitted = await call.admit(wanted)
+                ladder = Ladder(fitted, terms.contract, lane, self._learned)
+                await ask(call, ladder, replace(terms, repairs=0))
+
+        self._lanes.mirrors.start(mirrored())
 
     async def stream(  # noqa: PLR0913 - as in chat
         self,
         messages: Sequence[Message],
         *,
         route: str = "smart",
-        schema: Mapping[str, Any] | None = None,
-        schema_name: str = "output",
+        schema: Schema | None = None,
+        schema_name: str | None = None,
         max_tokens: int | None = None,
         temperature: float | None = 0.0,
         stop: Sequence[str] | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
         tool_choice: str | Mapping[str, Any] | None = None,
+        truncate: Policy | None = None,
         timeout: float | None = None,
     ) -> AsyncGenerator[ChatChunk, None]:
         """The answer in pieces; parameters and errors as in `chat`.
@@ -203,42 +331,68 @@ class Gateway:
         """
         contract = None if schema is None else Contract(schema)
         wanted = ChatRequest(
-            messages=messages,
-            schema=schema,
-            schema_name=schema_name,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            stop=tuple(stop or ()),
-            tools=tuple(tools),
-            tool_choice=tool_choice,
-        )
-        place = await self._place("stream", route, vars(wanted))
+            list(messages), **_named(contract, schema_name), max_tokens=max_tokens,
+            temperature=temperature, stop=tuple(stop or ()), tools=tuple(tools),
+            tool_choice=tool_choice, truncate=truncate,
+        )  # fmt: skip
+        place = await self._place("stream", route, wanted.asked())
         if place is not None and place.answer is not None:
             yield ChatChunk.model_validate_json(place.answer)
             return
-        choice = self._choice(route, timeout, messages)
-        need = functools.partial(_need, wanted)
-        whole, begun = Assembly(), False
+        origin = self._origin.asking(messages)
+        question = _Question(origin, route, wanted, contract, timeout, place)
+        async with contextlib.aclosing(self._streamed(question)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _streamed(self, question: _Question) -> AsyncGenerator[ChatChunk, None]:
+        contract, origin, place = question.contract, question.origin, question.place
+        wanted, guarded, choice = await self._begun(question)
+        terms = Terms(contract, guarded=guarded)
+        goes_on = self._lanes.settings.routes[question.route].continue_streams
+        asked, whole, seam = wanted, Assembly(), None
         while True:
-            call = Call("chat", choice, self._origin, need, keeps=place is not None)
+            call = Call("chat", choice, origin, keeps=place is not None)
             try:
-                async with call, contextlib.aclosing(_pieces(call, wanted)) as chunks:
-                    async for chunk in chunks:
-                        begun = True
+                fitted = await call.admit(asked)
+                ladder = Ladder(fitted, contract, call.lane, self._learned)
+                async with call, contextlib.aclosing(pieces(call, ladder, terms)) as chunks:
+                    async for each in chunks:
+                        chunk = each if seam is None else seam.feed(each)
                         whole.add(chunk)
                         yield chunk
                     reply = whole.reply()
+                    shown = call.told = terms.shown(reply)
                     call.count(reply.usage, reply.model)
-                    check_reply(reply, contract, call.lane)
+                    found = check_reply(
+                        reply, contract, call.lane, fenced=ladder.fenced, shown=shown
+                    )
+                    if found.problems:
+                        raise not_valid(shown, terms.masked(found.problems[0]), call.lane)
             except ModelError as error:
+                text = whole.reply().text
                 # What the caller has seen of an answer cannot be taken back.
-                if begun or not choice.goes_on(call.lane, error):
+                ended = whole.ended or (whole.begun and not (goes_on and may_go_on(wanted, text)))
+                if ended or not choice.goes_on(call.lane, error):
                     raise
+                if whole.begun:
+                    asked, seam = rest_of(wanted, terms.masked(text)), Seam(text)
             else:
                 if place is not None:
-                    await place.keep(_as_chunk(reply).model_dump_json().encode())
+                    await place.keep(reply.as_chunk().model_dump_json().encode())
                     await call.entered()
                 return
+
+    def stream_data(
+        self, messages: Sequence[Message], *, schema: Schema, **options: Any
+    ) -> AsyncGenerator[Any, None]:
+        """The JSON value of a streamed answer as it grows, each time that it has changed.
+
+        The last value is the whole answer and valid against `schema`; what is yielded before may
+        lack anything. `options` and errors as in `stream`; without tools. Nothing is repaired.
+        """
+        pieces_of_it = self.stream(messages, schema=schema, **options)
+        return values(pieces_of_it, Contract(schema))
 
     async def embed(
         self,
@@ -256,7 +410,9 @@ class Gateway:
         place = await self._place("embedding", route, {"texts": list(texts)}) if record else None
         if place is not None and place.answer is not None:
             return Embeddings.model_validate_json(place.answer)
-        choice = self._choice(route, timeout, (), one_model=True)
+        chain = await self._guards.chain(route)
+        texts = texts if chain is None else await chain.texts(texts)
+        choice = self._choice(route, timeout, (), one_model=True, needed={"embeddings"})
 
         async def ask(call: Call) -> Embeddings:
             lane = call.lane
@@ -272,19 +428,29 @@ class Gateway:
             return Embeddings(vectors=vectors, **call.facts())
 
         need = functools.partial(Need.of, texts, 0)
-        return await self._first("embedding", choice, need, ask, place)
+        return await self._first("embedding", choice, need, ask, place, self._origin)
 
-    def _shelf(self, route: str, wanted: ChatRequest) -> Shelf | None:
-        """The place of this question in the cache, where the route has one."""
-        if self._cache is None or wanted.temperature != 0:
-            return None
+    def _shelves(self, route: str, wanted: ChatRequest) -> list[Shelf | SimilarShelf]:
+        """The places of this question in the caches that the route has."""
         settings, tenant = self._lanes.settings, self._origin.tenant
         names = allowed(settings, route, tenant)
-        seconds = settings.routes[route].cache_seconds
-        if seconds is None:
-            return None
+        policy, cache = settings.routes[route], self._cache
+        if cache is None or wanted.temperature != 0:
+            return []
+        found: list[Shelf | SimilarShelf] = []
         models = {name: settings.deployments[name].model for name in names}
-        return Shelf(self._cache, tenant, key_of(route, models, vars(wanted)), seconds)
+        if policy.cache_seconds is not None:
+            request = wanted.asked()
+            if policy.guards:
+                request["guards"] = self._guards.tables(route)
+            key = key_of(route, models, request)
+            found.append(Shelf(cache, tenant, key, policy.cache_seconds))
+        parts = None if policy.similar is None else split(wanted)
+        if policy.similar is not None and parts is not None:
+            rest, question = parts
+            asked = {"route": route, "models": models, "request": rest}
+            found.append(SimilarShelf(cache, tenant, policy.similar, asked, question, self.embed))
+        return found
 
     def _choice(
         self,
@@ -293,10 +459,11 @@ class Gateway:
         messages: Sequence[Message],
         *,
         one_model: bool = False,
+        needed: AbstractSet[Capability] = frozenset(),
     ) -> Choice:
         """The deployments to ask; `one_model`: vectors of two models cannot be compared."""
         settings = self._lanes.settings
-        names = allowed(settings, route, self._origin.tenant)
+        names = able(settings, route, allowed(settings, route, self._origin.tenant), needed)
         lanes = [self._lanes.get(route, name) for name in names]
         if one_model:
             model = lanes[0].deployment.model
@@ -309,23 +476,44 @@ class Gateway:
         self,
         kind: Literal["chat", "embedding"],
         choice: Choice,
-        need: Callable[[], Need],
+        need: Callable[[], Need] | None,
         ask: Callable[[Call], Awaitable[Answered]],
         place: Recorded | None,
+        origin: Origin,
+        hedge: Literal["p95"] | float | None = None,
+        doubts: Callable[[Answered], Awaitable[str | None]] | None = None,
     ) -> Answered:
         """The first answer of the choice that is one, kept where a run records."""
+
+        def next_call() -> Call:
+            return Call(kind, choice, origin, need, keeps=place is not None)
+
+        doubted: tuple[Answered, Call] | None = None
         while True:
-            call = Call(kind, choice, self._origin, need, keeps=place is not None)
+            call = next_call()
+            after = call.lane.pace.p95 if hedge == "p95" else hedge
             try:
-                answer = await ask(call)
+                if after is None or choice.last:
+                    found = await ask(call), call
+                else:
+                    found = await race(ask, call, next_call, after)
             except ModelError as error:
-                if not choice.goes_on(call.lane, error):
+                if choice.goes_on(call.lane, error):
+                    continue
+                if doubted is None:
                     raise
+                found = doubted  # better than nothing
             else:
-                if place is not None:
-                    await place.keep(answer.model_dump_json().encode())
-                    await call.entered()
-                return answer
+                why = None if doubts is None or choice.over else await doubts(found[0])
+                if why is not None:
+                    log.info("%s answered, but %s; asking %s", call.lane, why, choice.lanes[0])
+                    doubted = found
+                    continue
+            answer, call = found
+            if place is not None:
+                await place.keep(answer.model_dump_json().encode())
+                await call.entered()
+            return answer
 
     async def _place(self, kind: str, route: str, request: Mapping[str, Any]) -> Recorded | None:
         if self._recorder is None:
@@ -333,40 +521,8 @@ class Gateway:
         return await self._recorder.recall(kind, {"route": route, **request})
 
 
-def _need(wanted: ChatRequest) -> Need:
-    return Need.of([wanted.messages, wanted.tools, wanted.schema], wanted.max_tokens)
-
-
-async def _answer(call: Call, wanted: ChatRequest, contract: Contract | None) -> ChatAnswer:
-    lane = call.lane
-    request = lane.prepare(wanted)
-    async with call:
-        reply = await call.tried(lambda: lane.provider.chat(request))
-        call.count(reply.usage, reply.model)
-        data = check_reply(reply, contract, lane)
-    return ChatAnswer(
-        text=reply.text,
-        data=data,
-        tool_calls=reply.tool_calls,
-        finish_reason=str(reply.finish_reason),
-        **call.facts(),
-    )
-
-
-async def _pieces(call: Call, wanted: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
-    request = call.lane.prepare(wanted)
-    opened = await call.tried(lambda: open_stream(call.lane.provider, request))
-    async with contextlib.aclosing(call.rest(opened)) as chunks:
-        async for chunk in chunks:
-            yield chunk
-
-
-def _as_chunk(reply: Reply) -> ChatChunk:
-    """A whole streamed answer as its only piece."""
-    return ChatChunk(
-        text=reply.text,
-        tool_calls=tuple({"index": at, **call} for at, call in enumerate(reply.tool_calls)),
-        finish_reason=reply.finish_reason,
-        usage=reply.usage,
-        model=reply.model,
-    )
+def _named(contract: Contract | None, name: str | None) -> dict[str, Any]:
+    """The schema of a request, and what it is called."""
+    if contract is None:
+        return {"schema_name": name or "output"}
+    return {"schema": contract.schema, "schema_name": name or contract.name}

@@ -5,6 +5,7 @@ circuit is open is asked last, not never, so that a route with nothing else left
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rotina.errors import (
@@ -40,11 +41,35 @@ class Health:
     until: float = 0.0
     """When the circuit may be tried again, in the loop's time."""
     probing: bool = field(default=False, repr=False)
+    own: bool = True
+    """Whether this process has opened the circuit, not another one."""
+    unreachable: bool = False
+    """Whether the last failure was that nobody answered."""
+    tell: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Called when the circuit is opened or closed here."""
 
     @property
     def cooling(self) -> bool:
         """Whether others are to be asked first; while a probe is under way it still is."""
         return self.openings > 0 and (self.probing or _now() < self.until)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the circuit may be tried again."""
+        return max(0.0, self.until - _now())
+
+    def hear(self, openings: int, seconds: float) -> None:
+        """What other processes found: a circuit that stays open for so long, or none."""
+        if openings and seconds > 0:
+            if not self.cooling:
+                self.openings, self.until, self.own = openings, _now() + seconds, False
+        elif not self.own and self.left > 0:  # gone before its time: somebody found it well
+            self._close()
+
+    def seen(self) -> None:
+        """The server answers again: if that was all, the next call may try it."""
+        if self.openings and self.unreachable:
+            self.until = min(self.until, _now())
 
     def begin(self) -> bool:
         """A call begins; True when it is the probe of an open circuit."""
@@ -61,17 +86,27 @@ class Health:
             self.probing = False
         if isinstance(error, _SICK + _AT_ONCE):
             self.failures += 1
+            self.unreachable = isinstance(error, ModelUnreachableError)
             if self.cooling:  # by the failure of another call that was under way
                 self.until = max(self.until, _now() + wait)
             elif isinstance(error, _AT_ONCE) or self.failures >= THRESHOLD or probe:
                 self._open(wait)
         elif error is None or isinstance(error, ModelError):
-            self.failures = self.openings = 0
+            was_open = self.openings > 0
+            self._close()
+            if was_open:
+                self.tell()
+
+    def _close(self) -> None:
+        self.failures = self.openings = 0
+        self.own = True
 
     def _open(self, wait: float) -> None:
         spell = max(wait, min(LONGEST, COOLDOWN * 2**self.openings))
         self.openings = min(self.openings + 1, 10)
         self.until = _now() + spell
+        self.own = True
+        self.tell()
 
 
 def _now() -> float:

@@ -1,8 +1,10 @@
 """HTTP to one model server: a keep-alive pool, bounded bodies, errors without secrets."""
 
 import base64
+import copy
+import io
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -15,6 +17,7 @@ CONNECT_SECONDS = 5.0
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """Of the decompressed body: 32 long embeddings are 3 MB, the longest answers less."""
 _MAX_ERROR_BYTES = 64 * 1024
+_AT_ONCE = 512 * 1024
 
 
 class Sessions:
@@ -50,24 +53,54 @@ def _open_session() -> aiohttp.ClientSession:
 
 
 class Server:
-    """Posts JSON to one deployment's URL."""
+    """One deployment's URL, which is sent JSON."""
 
-    def __init__(self, endpoint: Endpoint, sessions: Sessions) -> None:
+    def __init__(
+        self, endpoint: Endpoint, sessions: Sessions, key_header: str | None = None
+    ) -> None:
+        """The key goes into `key_header` as it is; without one it is a bearer token.
+
+        Raises `SettingsError` for a key that no header can carry.
+        """
         self.endpoint = endpoint
         self._sessions = sessions
         self._base, self._headers = _address(endpoint)
+        if key_header and endpoint.key:
+            del self._headers["Authorization"]
+            self._headers[key_header] = endpoint.key
 
-    @asynccontextmanager
-    async def post(self, path: str, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
+    def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """The response, whatever its status; its body is not read yet.
 
         Leaving early closes the connection. Raises `ModelUnreachableError`.
         """
-        url = self._base.with_path(self._base.path + path, keep_query=True)
+        return self._request("POST", path, body)
+
+    def get(self, path: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """As `post`, without a body."""
+        return self._request("GET", path, None)
+
+    def root(self) -> "Server":
+        """The same server above `/v1`, where llama.cpp and vLLM have what OpenAI has not."""
+        above = copy.copy(self)
+        path = self._base.path.removesuffix("/v1").rstrip("/")
+        above._base = self._base.with_path(path, keep_query=True)  # noqa: SLF001 - its own
+        return above
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, path: str, body: bytes | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        # Of a URL without a path yarl says that it is "/".
+        url = self._base.with_path(self._base.path.rstrip("/") + path, keep_query=True)
         session = self._sessions.get(url)
         try:
-            async with session.post(
-                url, data=body, headers=self._headers, allow_redirects=False
+            async with session.request(
+                method,
+                url,
+                data=None if body is None else _payload(body),
+                headers=self._headers,
+                allow_redirects=False,
             ) as response:
                 yield response
         except (aiohttp.ClientError, OSError) as error:
@@ -97,6 +130,11 @@ class Server:
                 response.close()
                 break
         return found[:_MAX_ERROR_BYTES]
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """aiohttp writes bytes at once, which holds up the event loop where there are many."""
+    return body if len(body) < _AT_ONCE else io.BytesIO(body)
 
 
 def _address(endpoint: Endpoint) -> tuple[URL, dict[str, Any]]:

@@ -9,7 +9,7 @@ loop's own, for example from LangChain's executor. A program without a loop open
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -22,7 +22,7 @@ from langchain_core.messages import (
     BaseMessage,
     convert_to_openai_messages,
 )
-from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
@@ -30,6 +30,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from rotina.gateway.answer import ChatAnswer, ChatChunk, Message, Usage
@@ -83,7 +84,7 @@ class RotinaChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - as above
         **kwargs: Any,
     ) -> ChatResult:
-        return await self._answer(messages, stop, kwargs)
+        return await hand_over(self.gateway, self._answer(messages, stop, kwargs))
 
     async def _astream(
         self,
@@ -93,12 +94,14 @@ class RotinaChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         stream = self.gateway.stream(_wire(messages), **self._options(stop, kwargs))
-        async with aclosing(stream):
-            async for piece in stream:
+        try:
+            while (piece := await hand_over(self.gateway, _next(stream))) is not None:
                 chunk = ChatGenerationChunk(message=_chunk(piece))
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(piece.text, chunk=chunk)
                 yield chunk
+        finally:
+            await hand_over(self.gateway, stream.aclose())
 
     def _stream(
         self,
@@ -138,24 +141,31 @@ class RotinaChatModel(BaseChatModel):
         schema: dict[str, Any] | type,
         *,
         include_raw: bool = False,
-        method: str = "json_schema",  # noqa: ARG002 - the deployment's settings decide how
+        method: str = "json_schema",
         strict: bool | None = None,  # noqa: ARG002 - every answer is validated
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
         """Answers as instances of a Pydantic model, or as dicts for other schemas.
 
         `method` and `strict` are accepted because LangChain's callers pass them. The deployment
-        decides how the schema is asked for, and the gateway validates every answer: what does not
-        follow the schema raises `ModelOutputError`, also with `include_raw`.
+        decides how the schema is asked for, and the gateway validates every answer, with a model's
+        own validators too, and has it repaired: what still does not follow the schema raises
+        `ModelOutputError`, also with `include_raw`. Other schemas stream dicts that grow.
         """
         parser: Any
+        wanted: Any
         if isinstance(schema, type) and issubclass(schema, BaseModel):
-            parser = PydanticOutputParser(pydantic_object=schema)
-            json_schema = schema.model_json_schema()
+            parser, wanted, name = PydanticOutputParser(pydantic_object=schema), schema, None
+        elif is_basemodel_subclass(cast("type", schema)):  # of pydantic.v1
+            parser = PydanticOutputParser(pydantic_object=cast("Any", schema))
+            wanted, name = convert_to_json_schema(schema), None
         else:
-            parser, json_schema = JsonOutputParser(), convert_to_json_schema(schema)
-        name = str(json_schema.get("title") or "output")
-        asked = self.bind(schema=json_schema, schema_name=name, **kwargs)
+            parser, wanted = JsonOutputParser(), convert_to_json_schema(schema)
+            name = str(wanted.get("title") or "output")
+        traced = {"kwargs": {"method": method}, "schema": convert_to_json_schema(schema)}
+        asked = self.bind(
+            schema=wanted, schema_name=name, ls_structured_output_format=traced, **kwargs
+        )
         if not include_raw:
             return cast("Runnable[LanguageModelInput, Any]", asked | parser)
         parsed = RunnablePassthrough.assign(
@@ -195,8 +205,8 @@ class RotinaEmbeddings(Embeddings):
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector a text."""
-        answer = await self._gateway.embed(texts, route=self._route, timeout=self._timeout)
-        return answer.vectors
+        asked = self._gateway.embed(texts, route=self._route, timeout=self._timeout)
+        return (await hand_over(self._gateway, asked)).vectors
 
     async def aembed_query(self, text: str) -> list[float]:
         """The vector of a text."""
@@ -248,6 +258,21 @@ def run_on(gateway: Gateway, coroutine: Coroutine[Any, Any, T]) -> T:
         # Ctrl-C in the waiting thread: the call must not go on, and be paid for, unseen.
         future.cancel()
         raise
+
+
+async def hand_over(gateway: Gateway, coroutine: Coroutine[Any, Any, T]) -> T:
+    """The coroutine's result, on the gateway's loop, awaited on whatever loop this is.
+
+    Raises `RuntimeError` when the gateway is closed.
+    """
+    try:
+        loop = gateway.loop
+    except RuntimeError:
+        coroutine.close()
+        raise
+    if loop is asyncio.get_running_loop():
+        return await coroutine
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
 
 
 def _loop_of(gateway: Gateway) -> asyncio.AbstractEventLoop:
@@ -330,6 +355,13 @@ def _usage(usage: Usage) -> UsageMetadata | None:
         output_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
     )
+    read = InputTokenDetails()
     if usage.cached_tokens is not None:
-        found["input_token_details"] = InputTokenDetails(cache_read=usage.cached_tokens)
+        read["cache_read"] = usage.cached_tokens
+    if usage.cache_write_tokens is not None:
+        read["cache_creation"] = usage.cache_write_tokens
+    if read:
+        found["input_token_details"] = read
+    if usage.reasoning_tokens is not None:
+        found["output_token_details"] = OutputTokenDetails(reasoning=usage.reasoning_tokens)
     return found

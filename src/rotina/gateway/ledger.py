@@ -2,25 +2,29 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from rotina.errors import DatabaseError
-
-if TYPE_CHECKING:
-    from rotina.database.pool import Pool
-
 OK = "ok"
 CACHED = "cached"
 
-POOL_TIMEOUT = 5.0
-"""Seconds to wait for a connection: an answer waits for its row, but not long."""
+
+class Content(BaseModel):
+    """What was said in a call."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request: str
+    """Messages, tools and parameters, as JSON."""
+    answer: str
+    redacted: bool
+    """Whether personal data and secrets were taken out."""
 
 
 class ModelCall(BaseModel):
-    """One call as the ledger keeps it; no prompt, no answer."""
+    """One call as the ledger keeps it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,23 +40,42 @@ class ModelCall(BaseModel):
     kind: Literal["chat", "embedding"]
     outcome: str
     """`ok`, `cached`, or the name of the error's class; `CancelledError` where the caller gave up
-    on it."""
+    on it, `unknown` where its process died."""
     prompt_tokens: int | None
     completion_tokens: int | None
     cached_tokens: int | None
+    reasoning_tokens: int | None = None
+    """Tokens of the answer that its reader does not see."""
     cost_usd: Decimal | None
     """None means unknown, never free."""
+    gpu_seconds: Decimal | None = None
+    """What it took of a GPU deployment; None where the deployment has no `gpu_share`."""
     latency_ms: int
+    first_token_ms: int | None = None
+    """Until the first piece of a stream."""
     attempts: int
     """Requests that were sent."""
     started_at: datetime
+    api_key: str | None = None
+    """The name of the API key that asked."""
+    prompt: str | None = None
+    """Name, version and hash of the prompt, where it came out of the registry."""
+    mirror_of: UUID | None = None
+    """The call that this one repeats on another deployment, for comparison."""
+    agreement: float | None = None
+    """Of a mirrored call: how alike the two answers are, from 0 to 1."""
+    content: Content | None = None
+    """Where the settings keep what was said (`store_prompts`)."""
 
 
 class CallLedger(Protocol):
     """Where calls are recorded."""
 
-    async def record(self, call: ModelCall) -> None:
-        """Keep the call. Raises `DatabaseError` when that is impossible."""
+    async def record(self, call: ModelCall, *, soon: bool = True) -> None:
+        """Keep the call; not `soon`: with whatever is written next.
+
+        Raises `DatabaseError` when that is impossible.
+        """
 
 
 class MemoryLedger:
@@ -61,30 +84,7 @@ class MemoryLedger:
     def __init__(self) -> None:
         self.calls: list[ModelCall] = []
 
-    async def record(self, call: ModelCall) -> None:
+    async def record(self, call: ModelCall, *, soon: bool = True) -> None:
         """Keep the call."""
+        del soon
         self.calls.append(call)
-
-
-class PostgresLedger:
-    """The table `rotina.model_call`."""
-
-    def __init__(self, pool: "Pool") -> None:
-        """`pool` is an open `psycopg_pool.AsyncConnectionPool`; the caller closes it."""
-        self._pool = pool
-
-    async def record(self, call: ModelCall) -> None:
-        """Insert the row. Raises `DatabaseError` when PostgreSQL does not take it."""
-        import psycopg  # noqa: PLC0415 - heavy, and a gateway without a database needs none
-
-        from rotina.database.queries import load_queries  # noqa: PLC0415 - as above
-
-        query = load_queries("rotina.gateway")["insert_model_call"]
-        try:
-            async with self._pool.connection(timeout=POOL_TIMEOUT) as connection:
-                await connection.execute(query, call.model_dump())
-        except psycopg.Error as error:
-            raise DatabaseError(
-                f"the ledger row of call {call.id} was not written ({type(error).__name__}): "
-                "check DATABASE_URL and that `rotina migrate` has run"
-            ) from error

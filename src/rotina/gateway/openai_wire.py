@@ -10,55 +10,86 @@ from typing import Any
 from yarl import URL
 
 from rotina.errors import ModelError, ModelOutputError
-from rotina.gateway.answer import ChatChunk, ChatRequest, EmbeddingReply, Reply, Usage
-from rotina.gateway.failure import Endpoint, error_in_body, refusal, unsupported_parameter
+from rotina.gateway.answer import (
+    CachedRequest,
+    ChatChunk,
+    ChatRequest,
+    EmbeddingReply,
+    Reply,
+    Usage,
+)
+from rotina.gateway.doubt import confidence_of
+from rotina.gateway.encoding import to_json
+from rotina.gateway.failure import (
+    Endpoint,
+    error_in_body,
+    refusal,
+    refuses_schema,
+    unsupported_parameter,
+)
 from rotina.gateway.http import MAX_RESPONSE_BYTES, Server, Sessions
-from rotina.gateway.provider import RefusedError
+from rotina.gateway.provider import RefusedError, SchemaRefusedError
 from rotina.gateway.sse import read_events
-from rotina.gateway.structured import response_format
+from rotina.gateway.structured import constraint
 from rotina.settings import OPENAI_URL, Deployment
 
 log = logging.getLogger(__name__)
 
 Json = Any
 
+OPTIONS: Mapping[str, type] = {}
+
 _DRAIN_SECONDS = 0.5
 """A server that keeps a finished stream open longer than that loses the connection."""
+
+
+def open_provider(name: str, deployment: Deployment, sessions: Sessions) -> "OpenAIWire":
+    """OpenAI, or what `base_url` says; a server of one's own may want no key."""
+    base = deployment.base_url.get_secret_value() if deployment.base_url else OPENAI_URL
+    endpoint = Endpoint(name, URL(base), deployment.secret())
+    return OpenAIWire(Server(endpoint, sessions), deployment)
 
 
 class OpenAIWire:
     """One deployment that speaks the protocol; see `Provider`."""
 
-    def __init__(self, name: str, deployment: Deployment, sessions: Sessions) -> None:
-        base = deployment.base_url.get_secret_value() if deployment.base_url else OPENAI_URL
-        self._endpoint = Endpoint(name, URL(base), deployment.secret())
-        self._server = Server(self._endpoint, sessions)
+    def __init__(self, server: Server, deployment: Deployment) -> None:
+        self._endpoint = server.endpoint
+        self._server = server
         self._model = deployment.model
+        self._mode = deployment.structured_output
         self._refused: set[str] = set()
         """Parameters that this server's model does not take, learned from its refusals."""
 
     async def chat(self, request: ChatRequest) -> Reply:
         """POST /chat/completions."""
-        return self._reply(await self._post("/chat/completions", request))
+        body = self._body(request, stream=False)
+        return self._reply(await self._send("/chat/completions", body, request), request)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
         """POST /chat/completions with `stream`, the usage included."""
         body = self._body(request, stream=True)
         async with self._server.post("/chat/completions", body) as response:
             if response.status != 200:  # noqa: PLR2004
-                raise await self._refusal(response)
-            events = read_events(response.content.iter_any(), MAX_RESPONSE_BYTES)
+                raise await self._refusal(response, request)
+            if response.content_type == "application/json":
+                # Some servers answer at once whatever they are asked, and some errors come so.
+                content = await self._server.read(response)
+                yield self._reply(self._parse(content, request), request).as_chunk()
+                return
+            what = f"The answer of {self._endpoint}"
+            events = read_events(response.content.iter_any(), MAX_RESPONSE_BYTES, what)
             async with aclosing(events):
                 async for data in events:
                     if data == "[DONE]":
                         await _drain(events)
                         break
-                    yield self._chunk(self._parse(data))
+                    yield self._chunk(self._parse(data, request), request)
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
         """POST /embeddings."""
         wanted = {"model": self._model, "input": list(texts), "encoding_format": "float"}
-        parsed = await self._send("/embeddings", _encode(wanted))
+        parsed = await self._send("/embeddings", to_json(wanted))
         try:
             data = sorted(parsed["data"], key=lambda entry: int(entry["index"]))
             vectors = [entry["embedding"] for entry in data]
@@ -70,15 +101,14 @@ class OpenAIWire:
     async def close(self) -> None:
         """Nothing of its own: the sessions are shared."""
 
-    async def _post(self, path: str, request: ChatRequest) -> dict[str, Json]:
-        return await self._send(path, self._body(request, stream=False))
-
-    async def _send(self, path: str, body: bytes) -> dict[str, Json]:
+    async def _send(
+        self, path: str, body: bytes, request: ChatRequest | None = None
+    ) -> dict[str, Json]:
         async with self._server.post(path, body) as response:
             if response.status != 200:  # noqa: PLR2004
-                raise await self._refusal(response)
+                raise await self._refusal(response, request)
             content = await self._server.read(response)
-        return self._parse(content)
+        return self._parse(content, request)
 
     def _body(self, request: ChatRequest, *, stream: bool) -> bytes:
         body: dict[str, Json] = {"model": self._model, "messages": list(request.messages)}
@@ -90,25 +120,36 @@ class OpenAIWire:
         if request.stop:
             body["stop"] = list(request.stop)
         if request.schema is not None:
-            body["response_format"] = response_format(request.schema, request.schema_name)
+            body |= constraint(request.schema, request.schema_name, self._mode)
         if request.tools:
             body["tools"] = list(request.tools)
         if request.tool_choice is not None:
             body["tool_choice"] = request.tool_choice
+        if isinstance(request, CachedRequest):
+            body["prompt_cache_key"] = request.cache_key
+        if request.logprobs:
+            body["logprobs"] = True
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        return _encode(body)
+        return to_json(body)
 
-    async def _refusal(self, response: Any) -> ModelError:
+    async def _refusal(self, response: Any, request: ChatRequest | None) -> ModelError:
         content = await self._server.read_error(response)
         parameter = unsupported_parameter(content)
         after = response.headers.get("Retry-After")
         error = refusal(response.status, after, content, self._endpoint)
         if parameter not in {"temperature", "max_tokens"}:
-            return error
+            return self._told(error, content, request)
         # Calls that were under way when the first refusal came are refused too: each goes again.
         self._learn(parameter)
         return RefusedError(error, again=True)
+
+    def _told(self, error: ModelError, content: bytes, request: ChatRequest | None) -> ModelError:
+        """The error, or that it was for the schema of the request."""
+        plain = error.error if isinstance(error, RefusedError) else error
+        if request is None or request.schema is None or not refuses_schema(plain, content):
+            return error
+        return SchemaRefusedError(plain)
 
     def _learn(self, parameter: str) -> None:
         if parameter in self._refused:
@@ -122,7 +163,7 @@ class OpenAIWire:
             instead,
         )
 
-    def _parse(self, content: bytes | str) -> dict[str, Json]:
+    def _parse(self, content: bytes | str, request: ChatRequest | None = None) -> dict[str, Json]:
         try:
             parsed = json.loads(content)
         except (ValueError, RecursionError):
@@ -131,31 +172,46 @@ class OpenAIWire:
         if not isinstance(parsed, dict):
             raise self._malformed("is not a JSON object", parsed)
         if parsed.get("error"):
-            raise error_in_body(parsed["error"], self._endpoint)
+            error = error_in_body(parsed["error"], self._endpoint)
+            raise self._told(error, json.dumps(parsed).encode(), request)
         return parsed
 
-    def _reply(self, parsed: dict[str, Json]) -> Reply:
+    def _is_asked_as_tool(self, request: ChatRequest) -> bool:
+        return request.schema is not None and self._mode == "tool"
+
+    def _reply(self, parsed: dict[str, Json], request: ChatRequest) -> Reply:
         choice = self._first_choice(parsed)
         message = choice.get("message") if choice else None
         if choice is None or not isinstance(message, dict):
             raise self._malformed("has no choices", parsed)
+        text, calls = _text(message.get("content")), _dicts(message.get("tool_calls"))
+        reason = _text_or_none(choice.get("finish_reason"))
+        if calls and self._is_asked_as_tool(request):
+            text, calls, reason = _arguments(calls[:1]), (), _end_of_tool(reason)
         return Reply(
-            text=_text(message.get("content")),
-            finish_reason=_text_or_none(choice.get("finish_reason")),
+            text=text,
+            finish_reason=reason,
             model=_text_or_none(parsed.get("model")),
             usage=_usage(parsed),
-            tool_calls=_dicts(message.get("tool_calls")),
+            tool_calls=calls,
             refusal=_text_or_none(message.get("refusal")),
+            confidence=_confidence(choice),
         )
 
-    def _chunk(self, parsed: dict[str, Json]) -> ChatChunk:
+    def _chunk(self, parsed: dict[str, Json], request: ChatRequest) -> ChatChunk:
         choice = self._first_choice(parsed) or {}
         delta = choice.get("delta")
         delta = delta if isinstance(delta, dict) else {}
+        text, calls = _text(delta.get("content")), _dicts(delta.get("tool_calls"))
+        reason = _text_or_none(choice.get("finish_reason"))
+        if self._is_asked_as_tool(request):
+            # A second call of the tool would be a second answer.
+            first = [call for call in calls if not call.get("index")]
+            text, calls, reason = text + _arguments(first), (), _end_of_tool(reason)
         return ChatChunk(
-            text=_text(delta.get("content")),
-            tool_calls=_dicts(delta.get("tool_calls")),
-            finish_reason=_text_or_none(choice.get("finish_reason")),
+            text=text,
+            tool_calls=calls,
+            finish_reason=reason,
             usage=_usage(parsed) if parsed.get("usage") else None,
             model=_text_or_none(parsed.get("model")),
             refusal=_text_or_none(delta.get("refusal")),
@@ -181,15 +237,21 @@ async def _drain(events: AsyncGenerator[str, None]) -> None:
                 pass
 
 
-def _encode(body: Mapping[str, Json]) -> bytes:
-    return json.dumps(body, separators=(",", ":")).encode()
-
-
 def _text(content: Json) -> str:
     """A text, or the texts of content parts, as some servers send."""
     if isinstance(content, list):
         return "".join(str(p.get("text") or "") for p in content if isinstance(p, dict))
     return content if isinstance(content, str) else ""
+
+
+def _arguments(calls: Sequence[Mapping[str, Json]]) -> str:
+    """What tools are called with: for a schema that is asked for as a tool, the answer."""
+    functions = [call.get("function") for call in calls]
+    return "".join(_text(each.get("arguments")) for each in functions if isinstance(each, dict))
+
+
+def _end_of_tool(reason: str | None) -> str | None:
+    return "stop" if reason in {"tool_calls", "function_call"} else reason
 
 
 def _text_or_none(value: Json) -> str | None:
@@ -200,16 +262,27 @@ def _dicts(value: Json) -> tuple[dict[str, Json], ...]:
     return tuple(entry for entry in value if isinstance(entry, dict)) if value else ()
 
 
+def _confidence(choice: Mapping[str, Json]) -> float | None:
+    told = choice.get("logprobs")
+    tokens = told.get("content") if isinstance(told, dict) else None
+    found = [token.get("logprob") for token in _dicts(tokens)]
+    return confidence_of([each for each in found if isinstance(each, int | float)])
+
+
 def _usage(parsed: Mapping[str, Json]) -> Usage:
-    given = parsed.get("usage")
-    given = given if isinstance(given, dict) else {}
-    details = given.get("prompt_tokens_details")
-    details = details if isinstance(details, dict) else {}
+    given = _mapping(parsed.get("usage"))
+    prompt = _mapping(given.get("prompt_tokens_details"))
+    answer = _mapping(given.get("completion_tokens_details"))
     return Usage(
         prompt_tokens=_count(given.get("prompt_tokens")),
         completion_tokens=_count(given.get("completion_tokens")),
-        cached_tokens=_count(details.get("cached_tokens")),
+        cached_tokens=_count(prompt.get("cached_tokens")),
+        reasoning_tokens=_count(answer.get("reasoning_tokens")),
     )
+
+
+def _mapping(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}
 
 
 def _count(value: Json) -> int | None:

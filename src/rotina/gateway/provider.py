@@ -40,3 +40,12 @@ class RefusedError(ModelError):
         """Seconds to wait at least."""
         self.again = again
         """The provider has changed its request, so the next try may succeed."""
+
+
+class SchemaRefusedError(ModelError):
+    """A server that does not take a schema; never leaves the gateway."""
+
+    def __init__(self, error: ModelError) -> None:
+        super().__init__(str(error))
+        self.error = error
+        """As it would be told to the caller."""

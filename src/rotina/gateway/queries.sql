@@ -1,26 +1,21 @@
--- name: insert_model_call
--- One row a call, written once and never changed.
-insert into rotina.model_call (
-    id, tenant, run_id, node, route, deployment, model, kind, outcome, prompt_tokens,
-    completion_tokens, cached_tokens, cost_usd, latency_ms, attempts, started_at
-) values (
-    %(id)s, %(tenant)s, %(run_id)s, %(node)s, %(route)s, %(deployment)s, %(model)s, %(kind)s,
-    %(outcome)s, %(prompt_tokens)s, %(completion_tokens)s, %(cached_tokens)s, %(cost_usd)s,
-    %(latency_ms)s, %(attempts)s, %(started_at)s
+-- name: book
+-- What has been spent, the rows of calls that have ended, and the holds that are wanted.
+select refused, told from rotina.book(
+    %(spent)s::jsonb, %(calls)s::jsonb, %(wanted)s::jsonb, %(durable)s
 );
 
--- name: reserve
--- Hold what a call may cost at most.
-select rotina.reserve(%(call)s, %(claims)s::jsonb, %(seconds)s);
-
--- name: settle
--- What it has cost.
-select rotina.settle(%(call)s, %(usd)s, %(tokens)s);
+-- name: purge_content
+-- What was said longer ago than the settings keep it.
+delete from rotina.model_call_content where id in (
+    select id from rotina.model_call_content
+    where created_at < now() - make_interval(days => %(days)s) limit %(limit)s
+);
 
 -- name: list_budgets
 -- The accounts that calls have been paid from, the latest period first.
 select budget, scope, nullif(period_start, 'epoch') as period_start, cap_usd, settled_usd,
-       held_usd, cap_tokens, settled_tokens, held_tokens
+       held_usd, cap_tokens, settled_tokens, held_tokens, cap_gpu_seconds, settled_gpu_seconds,
+       held_gpu_seconds
 from rotina.budget_account order by budget, scope, period_start desc limit %(limit)s;
 
 -- name: costs
@@ -28,10 +23,12 @@ from rotina.budget_account order by budget, scope, period_start desc limit %(lim
 select jsonb_build_object(
         'tenant', call.tenant, 'workflow', run.workflow, 'node', call.node, 'route', call.route,
         'deployment', call.deployment, 'model', call.model, 'kind', call.kind,
-        'outcome', call.outcome, 'day', to_char(call.started_at at time zone 'UTC', 'YYYY-MM-DD')
+        'outcome', call.outcome, 'api_key', call.api_key, 'prompt', call.prompt,
+        'day', to_char(call.started_at at time zone 'UTC', 'YYYY-MM-DD')
     ) - %(without)s::text[] as named,
     count(*) as calls, sum(call.attempts) as attempts,
     sum(call.prompt_tokens) as prompt_tokens, sum(call.completion_tokens) as completion_tokens,
+    sum(call.reasoning_tokens) as reasoning_tokens, sum(call.gpu_seconds) as gpu_seconds,
     sum(call.cost_usd) as cost_usd, count(*) filter (where call.cost_usd is null) as unpriced
 from rotina.model_call call left join rotina.run on run.id = call.run_id
 where call.started_at >= now() - %(since)s::interval
@@ -50,7 +47,39 @@ values (%(tenant)s, %(key)s, %(answer)s, now() + make_interval(secs => %(seconds
 on conflict (tenant, key) do update
 set answer = excluded.answer, expires_at = excluded.expires_at;
 
+-- name: find_similar
+-- The answer to the nearest question of this tenant that is near enough.
+select answer from rotina.similar_answer
+where tenant = %(tenant)s and context = %(context)s and expires_at > now()
+  and 1 - (embedding <=> %(embedding)s::vector) >= %(similarity)s
+order by embedding <=> %(embedding)s::vector limit 1;
+
+-- name: keep_similar
+-- The last one counts.
+insert into rotina.similar_answer (tenant, context, question, embedding, answer, expires_at)
+values (
+    %(tenant)s, %(context)s, %(question)s, %(embedding)s::vector, %(answer)s,
+    now() + make_interval(secs => %(seconds)s)
+)
+on conflict (tenant, context, question) do update
+set embedding = excluded.embedding, answer = excluded.answer, expires_at = excluded.expires_at;
+
 -- name: purge_cached
 -- What nobody is given any more.
-with gone as (delete from rotina.answer_cache where expires_at <= now() returning 1)
-select count(*) as deleted from gone;
+with gone as (
+    delete from rotina.answer_cache where expires_at <= now() returning 1
+), alike as (
+    delete from rotina.similar_answer where expires_at <= now() returning 1
+)
+select (select count(*) from gone) + (select count(*) from alike) as deleted;
+
+-- name: mirrors
+-- Mirrored calls beside the calls that they repeat, by route and pair of deployments.
+select own.route, own.deployment, mirror.deployment as mirror, count(*) as calls,
+    count(*) filter (where mirror.outcome = 'ok') as answered,
+    avg(mirror.agreement) as agreement,
+    avg(own.latency_ms) as latency_ms, avg(mirror.latency_ms) as mirror_latency_ms,
+    sum(own.cost_usd) as cost_usd, sum(mirror.cost_usd) as mirror_cost_usd
+from rotina.model_call mirror join rotina.model_call own on own.id = mirror.mirror_of
+where mirror.started_at >= now() - %(since)s::interval
+group by own.route, own.deployment, mirror.deployment order by own.route, calls desc;

@@ -59,6 +59,7 @@ async def with_retries(
             again = refused.again or (patient and error.transient)
             hopeless = not again or failures == policy.attempts
             if hopeless or _is_late(wait, deadline):
+                error.retry_after = refused.retry_after
                 raise error from None
         await asyncio.sleep(wait)
     raise AssertionError(f"a policy needs at least one attempt, not {policy.attempts}")

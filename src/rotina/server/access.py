@@ -22,7 +22,7 @@ async def _caller(request: Request) -> ApiKey:
 
 async def _client(request: Request, key: Annotated[ApiKey, Depends(_caller)]) -> Client:
     client: Client = request.app.state.client
-    return client.bound(key.tenant)
+    return client.bound(key.tenant, key.name)
 
 
 Caller = Annotated[ApiKey, Depends(_caller)]

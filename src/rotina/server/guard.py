@@ -1,22 +1,19 @@
 """What every request passes before anything reads it: its key, its size, its content type."""
 
 import logging
-from http import HTTPStatus
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rotina.errors import AccessError
+from rotina.server.bodies import MAX_JSON_BYTES, check_length, check_type, content_type, counted
 from rotina.server.keys import KeyStore
 from rotina.server.problems import problem_of
 
 log = logging.getLogger(__name__)
 
 PROTECTED = "/v1/"
-MAX_JSON_BYTES = 8_000_000
-"""Of a body that is not a file."""
 FORM_OVERHEAD = 1_000_000
 """What the fields beside the file may take."""
 TAKES_FILES = "/v1/runs"
@@ -57,30 +54,24 @@ class Guard:
         headers = Headers(scope=scope)
         if scope["path"].startswith(PROTECTED):
             keys: KeyStore = Request(scope).app.state.keys
-            scope.setdefault("state", {})["key"] = await keys.check(_token(headers))
+            scope.setdefault("state", {})["key"] = await keys.check(bearer_token(headers))
         limit = self._limit(scope, headers)
-        _check_length(headers, limit)
-        await self._app(scope, _counted(receive, limit), send)
+        check_length(headers, limit)
+        await self._app(scope, counted(receive, limit), send)
 
     def _limit(self, scope: Scope, headers: Headers) -> int:
         """How many bytes the body may have. Raises 415 for a body of another type."""
-        if not _has_body(headers):
-            return MAX_JSON_BYTES
-        given = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if given == "multipart/form-data" and scope["path"] == TAKES_FILES:
+        if scope["path"] != TAKES_FILES:
+            check_type(headers)
+        elif content_type(headers) == "multipart/form-data":
             return self._max_file_bytes + FORM_OVERHEAD
-        if given != "application/json":
-            takes = "application/json"
-            if scope["path"] == TAKES_FILES:
-                takes += " or multipart/form-data"
-            raise HTTPException(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                f"The content type is {given or 'not given'}: send {takes}",
-            )
+        else:
+            check_type(headers, takes="application/json or multipart/form-data")
         return MAX_JSON_BYTES
 
 
-def _token(headers: Headers) -> str:
+def bearer_token(headers: Headers) -> str:
+    """The API key that a request brings. Raises `AccessError`."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise AccessError(
@@ -88,37 +79,3 @@ def _token(headers: Headers) -> str:
             "`rotina keys create` makes a key"
         )
     return token.strip()
-
-
-def _has_body(headers: Headers) -> bool:
-    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-
-
-def _check_length(headers: Headers, limit: int) -> None:
-    """The size a client announces; h11 has checked that it is a number."""
-    if int(headers.get("content-length", "0")) > limit:
-        raise _too_large(limit)
-
-
-def _counted(receive: Receive, limit: int) -> Receive:
-    """`receive`, refusing a body once it is too large, whatever was announced."""
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise _too_large(limit)
-        return message
-
-    return counted
-
-
-def _too_large(limit: int) -> HTTPException:
-    return HTTPException(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The body is larger than {limit:,} bytes: send less, or a file as multipart/form-data "
-        "(setting max_file_bytes)",
-    )

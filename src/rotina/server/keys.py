@@ -1,8 +1,11 @@
 """API keys: `rtn_PREFIX_SECRET`, bound to a tenant; only the secret's hash is stored."""
 
+import asyncio
+import functools
 import hashlib
 import hmac
 import secrets
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +22,9 @@ PREFIX_BYTES, SECRET_BYTES = 6, 32
 LONGEST_TOKEN = 200
 LOOKUP_SECONDS = 5.0
 """A request waits this long for a database connection before it is told to come back."""
+KNOWN_SECONDS = 3.0
+"""A key that was good is not looked up again for so long, by each process."""
+MOST_KNOWN = 10_000
 
 
 class ApiKey(BaseModel):
@@ -51,6 +57,9 @@ class KeyStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._sql = load_queries("rotina.server")
+        self._known: dict[bytes, tuple[float, ApiKey]] = {}
+        """By the digest of a token: until when a key counts as good."""
+        self._looking: dict[bytes, asyncio.Task[ApiKey]] = {}
 
     async def create(self, name: str, tenant: str) -> NewKey:
         """Make a key for a tenant. Raises `InvalidInputError` for an empty name or tenant."""
@@ -64,9 +73,36 @@ class KeyStore:
     async def check(self, token: str) -> ApiKey:
         """The key that a caller's token proves.
 
-        Raises `AccessError`, without saying which part of the token is wrong, and
+        A good one is remembered for `KNOWN_SECONDS`, and asked for once however many requests
+        wait. Raises `AccessError`, without saying which part of the token is wrong, and
         `RevokedKeyError`.
         """
+        digest = _digest(token)
+        until, known = self._known.get(digest, (0.0, None))
+        if known is not None and time.monotonic() < until:
+            return known
+        looking = self._looking.get(digest)
+        if looking is None:
+            looking = self._looking[digest] = asyncio.create_task(self._look_up(token, digest))
+            looking.add_done_callback(functools.partial(self._looked, digest))
+        # One request that gives up must not take the answer from the others.
+        return await asyncio.shield(looking)
+
+    def _looked(self, digest: bytes, looking: asyncio.Task[ApiKey]) -> None:
+        self._looking.pop(digest, None)
+        if not looking.cancelled():
+            looking.exception()  # whoever still waits has it; nobody may
+
+    async def _look_up(self, token: str, digest: bytes) -> ApiKey:
+        self._known.pop(digest, None)
+        began = time.monotonic()
+        key = await self._find(token)
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[digest] = (began + KNOWN_SECONDS, key)
+        return key
+
+    async def _find(self, token: str) -> ApiKey:
         prefix, secret = _split(token)
         rows = await self._rows("get_key", prefix=prefix)
         if not rows or not hmac.compare_digest(bytes(rows[0]["digest"]), _digest(secret)):
@@ -88,12 +124,16 @@ class KeyStore:
         return [ApiKey.model_validate(row) for row in await self._rows("list_keys")]
 
     async def revoke(self, prefix: str) -> ApiKey:
-        """Refuse the key from its next request on; safe to repeat. Raises `AccessError`."""
+        """Refuse the key; safe to repeat. Raises `AccessError`.
+
+        This process refuses it from its next request on, others within `KNOWN_SECONDS`.
+        """
         # Who copies the whole key names it, too.
         named = prefix.removeprefix(f"{SCHEME}_").partition("_")[0]
         rows = await self._rows("revoke_key", prefix=named)
         if not rows:
             raise AccessError(f"There is no API key {named!r}; `rotina keys list` shows them")
+        self._known.clear()
         return ApiKey.model_validate(rows[0])
 
     async def count(self) -> int:

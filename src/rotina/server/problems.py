@@ -2,16 +2,16 @@
 
 import http
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import psycopg
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
 from rotina import errors
 from rotina.errors import RotinaError
@@ -19,7 +19,7 @@ from rotina.server.errors import ModelNotFoundError, RevokedKeyError
 
 log = logging.getLogger(__name__)
 
-OPENAI_PATHS = ("/v1/chat/completions", "/v1/embeddings", "/v1/models")
+OPENAI_PATHS = ("/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/models")
 RETRY_AFTER = "5"
 """Seconds after which to come back while the database is away."""
 
@@ -42,6 +42,7 @@ STATUS: Mapping[type[RotinaError], int] = {
     errors.SchemaError: 422,
     errors.RunError: 422,
     errors.BudgetExceededError: 402,
+    errors.GuardError: 422,
     errors.ModelRequestError: 400,
     errors.ModelRateLimitedError: 429,
     errors.ModelTimeoutError: 504,
@@ -51,6 +52,24 @@ STATUS: Mapping[type[RotinaError], int] = {
     errors.RotinaError: 500,
 }
 """The status of each class of errors; a class that is not here has its base's."""
+
+
+_KINDS = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+"""OpenAI's names for statuses."""
+
+
+class InvalidRequestError(Exception):
+    """A request does not fit its form."""
+
+    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
+        """`errors` are pydantic's: `loc`, `msg` and `type` are told, never the value."""
+        super().__init__("the request is not valid")
+        self.errors = errors
 
 
 class ProblemDocument(BaseModel):
@@ -89,27 +108,31 @@ class Problem:
 
     def openai(self) -> dict[str, Any]:
         """The body in the form of OpenAI's API."""
-        kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-        kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")  # noqa: PLR2004
+        usual = "invalid_request_error" if self.status < 500 else "api_error"  # noqa: PLR2004
+        kind = _KINDS.get(self.status, usual)
         error = {"message": self.detail, "type": kind, "param": self.parameter, "code": self.code}
         return {"error": error}
 
-    def response(self, path: str) -> JSONResponse:
-        """The response to a request for `path`."""
-        headers = dict(self.headers)
+    def form(self, path: str) -> tuple[str, int, dict[str, Any]]:
+        """Content type, status and body for a request for `path`."""
         if path.startswith(OPENAI_PATHS):
             # OpenAI's clients take 400 for what is wrong with a request.
             status = 400 if self.status == http.HTTPStatus.UNPROCESSABLE_ENTITY else self.status
-            return JSONResponse(self.openai(), status, headers)
-        return JSONResponse(self.document(), self.status, headers, "application/problem+json")
+            return "application/json", status, self.openai()
+        return "application/problem+json", self.status, self.document()
+
+    def response(self, path: str) -> JSONResponse:
+        """The response to a request for `path`."""
+        kind, status, body = self.form(path)
+        return JSONResponse(body, status, dict(self.headers), kind)
 
 
 def problem_of(error: Exception) -> Problem:
     """What a caller is told about an error; the log is told the rest."""
     if isinstance(error, RotinaError):
         return _of_rotina(error)
-    if isinstance(error, RequestValidationError):
-        return _of_validation(error)
+    if isinstance(error, InvalidRequestError):
+        return _of_validation(error.errors)
     if isinstance(error, HTTPException):
         return plain(error.status_code, str(error.detail), error.headers or {})
     if isinstance(error, psycopg.DataError):
@@ -143,6 +166,8 @@ def _of_rotina(error: RotinaError) -> Problem:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.TryLaterError):
         headers["Retry-After"] = str(max(1, round(error.seconds)))
+    elif isinstance(error, errors.ModelError) and error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
     elif status == http.HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = RETRY_AFTER
     if isinstance(error, errors.ModelError):
@@ -166,12 +191,10 @@ _CODES = {
 """Where OpenAI has a name of its own."""
 
 
-def _of_validation(error: RequestValidationError) -> Problem:
+def _of_validation(wrong: Sequence[Mapping[str, Any]]) -> Problem:
     """Every part that is wrong, in one line; never the value, which may be confidential."""
-    found = [
-        {"pointer": _pointer(each["loc"]), "detail": str(each["msg"])} for each in error.errors()
-    ]
-    malformed = any(each["type"] == "json_invalid" for each in error.errors())
+    found = [{"pointer": _pointer(each["loc"]), "detail": _detail(each)} for each in wrong]
+    malformed = any(each["type"] == "json_invalid" for each in wrong)
     where = [each["pointer"].lstrip("/").replace("/", ".") for each in found]
     told = "; ".join(
         f"{name}: {each['detail']}" if name else each["detail"]
@@ -186,6 +209,12 @@ def _of_validation(error: RequestValidationError) -> Problem:
         parameter=where[0] or None,
         members={"errors": found},
     )
+
+
+def _detail(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "is not supported: leave it out"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _pointer(location: Sequence[int | str]) -> str:

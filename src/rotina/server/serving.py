@@ -8,36 +8,44 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
-from rotina.errors import SettingsError
 from rotina.server import create_server
+from rotina.server.listening import BACKLOG, listen
 from rotina.settings import Settings
 
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 30
 """Requests under way when the server is asked to stop may take this long."""
-BACKLOG = 2048
-LAST_PORT = 65535
 
 
 class Server(uvicorn.Server):
     """uvicorn's server as a part of a program: it does not kill its process when it has stopped."""
 
-    def __init__(self, app: FastAPI) -> None:
-        """`app`'s lifespan is the caller's business: an error there is raised, not printed."""
+    def __init__(
+        self, app: ASGIApp, stopping: asyncio.Event | None = None, *, access_log: bool = True
+    ) -> None:
+        """`app`'s lifespan is the caller's business: an error there is raised, not printed.
+
+        `stopping` is set when it begins to stop.
+        """
         config = uvicorn.Config(
             app,
             lifespan="off",
             ws="none",
             log_config=None,
             server_header=False,
+            access_log=access_log,
+            # Only the access log tells who asked.
+            proxy_headers=access_log,
             backlog=BACKLOG,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         super().__init__(config)
-        self._stopping: asyncio.Event = app.state.stopping
+        self._stopping = stopping
+        self.listening = asyncio.Event()
+        """Set once requests are taken."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -51,9 +59,15 @@ class Server(uvicorn.Server):
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take requests."""
+        await super().startup(sockets)
+        self.listening.set()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams that would go on, then wait for the other requests."""
-        self._stopping.set()
+        if self._stopping is not None:
+            self._stopping.set()
         await super().shutdown(sockets)
 
 
@@ -66,18 +80,4 @@ async def serve(settings: Settings, host: str, port: int) -> None:
     with listen(host, port) as listener:
         async with app.router.lifespan_context(app):
             log.info("Rotina serves at http://%s:%d", *listener.getsockname()[:2])
-            await Server(app).serve(sockets=[listener])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `SettingsError`."""
-    if not 0 <= port <= LAST_PORT:
-        raise SettingsError(f"There is no port {port}: choose one up to {LAST_PORT} with --port")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise SettingsError(
-            f"Cannot listen on {host} port {port} ({error.strerror}): "
-            "choose another with --host or --port"
-        ) from None
+            await Server(app, app.state.stopping).serve(sockets=[listener])

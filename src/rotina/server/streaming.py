@@ -4,12 +4,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import psycopg
-from fastapi.responses import Response
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ def encode_event(data: Any, *, name: str | None = None, number: int | None = Non
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     head = "" if number is None else f"id: {number}\n"
     head += "" if name is None else f"event: {name}\n"
-    return f"{head}data: {text}\n\n".encode()
+    # Half a surrogate pair, which models write now and then, is no text.
+    return f"{head}data: {text}\n\n".encode(errors="replace")
 
 
 class EventStream(Response):
@@ -40,16 +41,22 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None], first: bytes = b"") -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        first: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """`first` was taken from `events` already: what fails before it can have a status."""
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        own = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(headers={**own, **(headers or {})})
         self._events = events
         self._first = first
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         sending = asyncio.create_task(self._send(send))
-        leaving = asyncio.create_task(_disconnected(receive))
+        leaving = asyncio.create_task(disconnected(receive))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -75,7 +82,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     To be called once the body has been read. Raises `ClientDisconnect`.
     """
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_disconnected(request.receive))
+    leaving = asyncio.create_task(disconnected(request.receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -87,7 +94,8 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     return working.result()
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

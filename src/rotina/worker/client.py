@@ -43,7 +43,7 @@ class Client:
         self._app = app
         self._bind(settings.tenant)
 
-    def _bind(self, tenant: str) -> None:
+    def _bind(self, tenant: str, key: str | None = None) -> None:
         self.tenant = tenant
         self.store = RunStore(
             self.pool,
@@ -54,7 +54,7 @@ class Client:
         self.control = Control(self.pool, tenant=tenant)
         self.reviews = ReviewStore(self.pool, tenant=tenant)
         self.threads = ThreadStore(self.pool, tenant=tenant)
-        self.gateway = self._gateway.bound(run_id=None, tenant=tenant)
+        self.gateway = self._gateway.bound(run_id=None, tenant=tenant, key=key)
         self.knowledge = KnowledgeBase(self.pool, self.gateway, tenant)
 
     @classmethod
@@ -71,10 +71,13 @@ class Client:
             gateway = await stack.enter_async_context(Gateway.with_database(settings, pool))
             yield cls(pool, settings, registry, gateway, app)
 
-    def bound(self, tenant: str) -> "Client":
-        """The same client for another tenant; it needs no `open` of its own."""
+    def bound(self, tenant: str, key: str | None = None) -> "Client":
+        """The same client for another tenant; it needs no `open` of its own.
+
+        `key` is the name of the API key whose budgets its model calls are paid from.
+        """
         view = copy.copy(self)
-        view._bind(tenant)  # noqa: SLF001 - its own
+        view._bind(tenant, key)  # noqa: SLF001 - its own
         return view
 
     async def start(

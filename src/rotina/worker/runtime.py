@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rotina.database import Pool, open_pool
-from rotina.gateway import Gateway, PostgresCache
+from rotina.gateway import Gateway, PostgresCache, purge_content
 from rotina.graphs.context import Context, make_context
 from rotina.knowledge.loading import Limits
 from rotina.runs import (
@@ -258,6 +258,7 @@ class Runtime:
                 if deleted:
                     logger.info("%d recorded answers were old enough to go", deleted)
                 await PostgresCache(pool).purge()
+                await purge_content(pool, self._settings.store_prompts_days)
             except Exception:  # as above
                 logger.exception("purge failed")
             await asyncio.sleep(PURGE_SECONDS)

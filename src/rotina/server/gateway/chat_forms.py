@@ -207,11 +207,3 @@ class OpenAIError(BaseModel):
     """An error in the form that OpenAI's clients read."""
 
     error: OpenAIErrorBody
-
-
-def openai_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI responses of a gateway route that may fail with these statuses, among others."""
-    statuses = (401, 403, 500, 503, *statuses)
-    every: dict[int | str, dict[str, Any]] = {status: {"model": OpenAIError} for status in statuses}
-    # Also keeps FastAPI from announcing a 422 in its own form, which is never sent.
-    return {**every, "default": {"model": OpenAIError, "description": "any other error"}}
