@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from rotina.graphs.ingestion import Ingested, build_ingestion
 from rotina.runs import FileReference, Workflow
@@ -17,6 +17,11 @@ class IngestInput(BaseModel):
     """What the document replaces; the file's name unless given."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     language: Literal["en", "pt"] | None = None
+    access: list[str] = Field(default_factory=list)
+    """Labels of which who searches needs one; everybody when empty."""
+    valid_from: AwareDatetime | None = None
+    valid_to: AwareDatetime | None = None
+    """The first moment when it no longer holds."""
 
 
 class IngestOutput(BaseModel):

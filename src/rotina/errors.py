@@ -117,6 +117,10 @@ class KnowledgeError(RotinaError):
     """A collection or search cannot be used as asked."""
 
 
+class KnowledgeChangedError(KnowledgeError):
+    """A document or its collection changed while it was being embedded: try again."""
+
+
 class CollectionNotFoundError(KnowledgeError):
     """There is no collection of that name in this tenant."""
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from math import cos, sin
 from typing import Any
 
 import psycopg
@@ -25,6 +26,7 @@ from rotina.gateway import Gateway, RetryPolicy
 from rotina.knowledge import Document, KnowledgeBase, Page, Weights
 from rotina.knowledge import base as base_module
 from rotina.knowledge import search as search_module
+from rotina.knowledge.preparing import About, prepare
 from rotina.settings import Settings
 from tests.scripted_model import Behaviour, Request, ScriptedModel, status
 
@@ -215,7 +217,7 @@ async def test_another_model_than_the_collections(
         lambda request: embedding(request, model="newer"),
     ):
         model.script = script
-        with pytest.raises(KnowledgeError, match=r"'help' are 'scripted''s, with 5 dim.*another"):
+        with pytest.raises(KnowledgeError, match=r"'help' are 'scripted''s, with 5 .*again"):
             await knowledge.add("help", document("Delivery."))
         with pytest.raises(KnowledgeError, match="cannot be compared"):
             await knowledge.search("help", "delivery")
@@ -431,28 +433,18 @@ async def load(knowledge: KnowledgeBase, pool: Pool, count: int) -> None:
     await knowledge.create("big", language="en")
     await knowledge.add("big", document("moon landing", "seed"))
     collection = await knowledge.get("big")
-    async with tenant_scope(pool, "acme") as connection:
-        await connection.execute(
-            """
-            insert into rotina.document (id, tenant, collection_id, uri, name, media_type, language,
-                sha256, content_hash, text, pages, metadata, chunks, words)
-            select gen_random_uuid(), 'acme', %s, n, n, 'text/plain', 'en', '', '', 'filler ' || n,
-                '[]', jsonb_build_object('rare', n %% 50 = 0, 'n', n), 1, 2
-            from generate_series(1, %s) n
-            """,
-            (collection.id, count),
+    texts = [f"filler {number}" for number in range(1, count + 1)]
+    batch = [
+        prepare(
+            document(text, str(number)),
+            collection,
+            About(metadata={"rare": number % 50 == 0, "n": number}),
+            whole=True,
         )
-        await connection.execute(
-            """
-            insert into rotina.chunk (id, tenant, collection_id, document_id, index, span_start,
-                span_end, context, text, length, words, embedding)
-            select gen_random_uuid(), 'acme', collection_id, id, 0, 0, length(text), '', text, 2,
-                to_tsvector('english', text),
-                array[sin(uri::int), cos(uri::int), sin(uri::int * 0.7), 0, 0.01]::real[]::halfvec
-            from rotina.document where collection_id = %s and uri <> 'seed'
-            """,
-            (collection.id,),
-        )
+        for number, text in enumerate(texts, 1)
+    ]
+    vectors = [[sin(n), cos(n), sin(n * 0.7), 0, 0.01] for n in range(1, count + 1)]
+    await knowledge.put(collection, batch, vectors, model="scripted")
 
 
 @pytest.mark.parametrize("exact", [20, 1000])
@@ -464,7 +456,6 @@ async def test_the_index_never_starves_a_filter(
     monkeypatch.setattr(search_module, "EXACT_CHUNKS", exact)
     await load(knowledge, pool, 3000)
     collection = await knowledge.get("big")
-    assert await knowledge.index(collection)
     assert not await knowledge.index(collection), "it is there"
     assert (await knowledge.stats("big")).indexed
     vectors = Weights(text=0)
@@ -482,24 +473,36 @@ async def test_the_index_never_starves_a_filter(
     assert (await knowledge.search("big", "moon rocks", k=1))[0].text == "moon rocks"
 
 
-async def test_the_planner_takes_both_indexes(knowledge: KnowledgeBase, pool: Pool) -> None:
+async def test_the_planner_takes_all_indexes(
+    knowledge: KnowledgeBase, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_module, "EXACT_CHUNKS", 20)
     await load(knowledge, pool, 3000)
     collection = await knowledge.get("big")
-    partition = f"chunk_{collection.id.hex}"
-    async with tenant_scope(pool, "acme") as connection:
-        await connection.execute(
-            load_queries("rotina.knowledge")["index_chunks"], {"id": collection.id}
-        )
-    async with pool.connection() as connection:
-        await connection.execute(f"analyze rotina.{partition}")
-    explain = """
-        explain select id from rotina.chunk where collection_id = %s
+    space = collection.current.id
+    assert space == collection.current.home, "it has moved out of the pool"
+    explain = f"""
+        explain select chunk_id from rotina.vector where home = '{space}' and space_id = '{space}'
         order by embedding::halfvec(5) <=> '[1,0,0,0,0]'::halfvec(5) limit 10
     """
-    plan = json.dumps(await rows(pool, explain, collection.id))
-    assert f"{partition}_hnsw" in plan, plan
+    plan = json.dumps(await rows(pool, explain))
+    assert f"vector_{space.hex}_hnsw" in plan, plan
+    async with pool.connection() as connection:
+        await connection.execute("analyze rotina.document_part")
+        await connection.execute("set enable_seqscan = off")
+        await connection.execute("select set_config('rotina.tenant', 'acme', false)")
+        statement = "select rotina.documents_statement('$.n == 77', null, null) as said"
+        row = await (await connection.execute(statement)).fetchone()
+        assert row is not None
+        said = row["said"].replace("$1", f"'{collection.id}'").replace("$2", "'$.n == 77'")
+        cursor = await connection.execute(f"explain {said}")
+        plan = json.dumps(await cursor.fetchall())
+    assert "document_part_collection_id_metadata_idx" in plan, plan
     hits = await rows(
-        pool, "select * from rotina.chunk_hits(%s, %s)", collection.id, ["filler", "77", "it's\\"]
+        pool,
+        "select * from rotina.chunk_hits(%s, %s, null)",
+        collection.id,
+        ["filler", "77", "it's\\"],
     )
     assert len([hit for hit in hits if hit["lexeme"] == "77"]) == 1
     assert len([hit for hit in hits if hit["lexeme"] == "filler"]) == 3000
@@ -527,15 +530,20 @@ async def test_another_tenant_sees_nothing(
     assert len(await knowledge.search("help", "refund", k=100)) == 6
     assert (await other.vectors("help")).texts == ["Refund: never."]
     async with tenant_scope(pool, "rival") as connection:
-        for table in ("collection", "document", "chunk"):
+        for table in ("collection", "space", "document", "chunk", "vector"):
             cursor = await connection.execute(f"select tenant from rotina.{table}")
             assert {row["tenant"] for row in await cursor.fetchall()} == {"rival"}
     forbidden = [
-        ("select * from rotina.chunk_hits(%s, array['refund'])", (mine.id,)),
-        ("select rotina.drop_chunks(%s)", (mine.id,)),
-        ("select rotina.index_chunks(%s)", (mine.id,)),
-        ("select rotina.create_chunks(%s)", (mine.id,)),
-        (f"select * from rotina.chunk_{mine.id.hex}", ()),
+        ("select * from rotina.chunk_hits(%s, array['refund'], null)", (mine.id,)),
+        ("select * from rotina.words_like(%s, array['refnd'], 0.1)", (mine.id,)),
+        ("select * from rotina.documents_where(%s, null, null, null)", (mine.id,)),
+        ("select rotina.estimate_documents(%s, null, null, null)", (mine.id,)),
+        ("select rotina.empty_collection(%s)", (mine.id,)),
+        ("select rotina.settle_collection(%s)", (mine.id,)),
+        ("select rotina.create_home('chunk', %s)", (mine.id,)),
+        ("select * from rotina.document_part", ()),
+        ("select * from rotina.chunk_pool", ()),
+        ("select * from rotina.vector_pool", ()),
     ]
     for statement, values in forbidden:
         with pytest.raises(errors.InsufficientPrivilege):
@@ -546,18 +554,20 @@ async def test_another_tenant_sees_nothing(
 async def test_a_tenant_cannot_write_for_another(knowledge: KnowledgeBase, pool: Pool) -> None:
     await fill(knowledge)
     mine = await knowledge.get("help")
-    row = {"id": uuid7(), "tenant": "acme", "name": "x", "route": "embed", "language": None}
+    row = {"id": uuid7(), "tenant": "acme", "name": "x", "language": None}
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
         async with tenant_scope(pool, "rival") as connection:
             await connection.execute(load_queries("rotina.knowledge")["insert_collection"], row)
-    document_row = {
-        "id": uuid7(), "tenant": "rival", "collection_id": mine.id, "uri": "x", "name": "x",
-        "title": None, "media_type": "", "language": "en", "sha256": "", "content_hash": "",
-        "text": "", "pages": Jsonb([]), "metadata": Jsonb({}), "chunks": 0, "words": 0,
+    documents = {
+        "tenant": "rival", "collection_id": mine.id, "ids": [uuid7()], "uris": ["x"],
+        "names": ["x"], "titles": [None], "media_types": [""], "languages": ["en"],
+        "hashes": [""], "content_hashes": [""], "texts": [""], "pages": [Jsonb([])],
+        "metadata": [Jsonb({})], "access": [Jsonb([])], "valid_from": [None], "valid_to": [None],
+        "chunks": [0], "words": [0],
     }  # fmt: skip
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         async with tenant_scope(pool, "rival") as connection:
-            await connection.execute(load_queries("rotina.knowledge")["put_document"], document_row)
+            await connection.execute(load_queries("rotina.knowledge")["put_documents"], documents)
 
 
 async def test_without_a_tenant_the_owner_sees_nothing(

@@ -218,7 +218,7 @@ async def test_models_that_differ_within_one_document(stage: Stage) -> None:
     run = await stage.ingest(LONG.encode())
     assert run.error is not None
     assert (run.state, run.error["type"]) == ("failed", "KnowledgeError")
-    assert "Several models embedded 'a.txt' (model-1, model-" in run.error["message"]
+    assert "gave vectors of several models ('model-1' with" in run.error["message"]
 
 
 def test_the_workflow_takes_a_file() -> None:

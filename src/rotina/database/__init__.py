@@ -3,7 +3,7 @@
 from rotina.database.migrations import applied_migrations, migrate, pending_migrations
 from rotina.database.pool import Pool, open_pool
 from rotina.database.queries import load_queries
-from rotina.database.tenant import tenant_scope
+from rotina.database.tenant import query_as_tenant, tenant_scope
 
 __all__ = [
     "Pool",
@@ -12,5 +12,6 @@ __all__ = [
     "migrate",
     "open_pool",
     "pending_migrations",
+    "query_as_tenant",
     "tenant_scope",
 ]

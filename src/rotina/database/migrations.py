@@ -145,7 +145,7 @@ async def _apply(connection: AsyncConnection, migration: Migration) -> None:
             f"{migration.name} needs more than {user!r} may do ({error.diag.message_primary}). "
             "As an administrator of the server run: create role rotina_tenant nologin; "
             f"grant rotina_tenant to {user}; and in this database: create extension vector; "
-            "create extension unaccent; create extension pg_trgm. Then `rotina migrate` again."
+            "create extension pg_trgm; create extension btree_gin. Then `rotina migrate` again."
         ) from None
     except psycopg.Error as error:
         raise DatabaseError(f"{migration.name} cannot be applied: {error}") from error

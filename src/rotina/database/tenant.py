@@ -1,10 +1,12 @@
 """The tenant's scope: row-level security decides what a statement sees, not its `where`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
+from psycopg.sql import SQL, Composed
 
 from rotina.database.pool import Pool
 from rotina.database.queries import load_queries
@@ -22,3 +24,26 @@ async def tenant_scope(pool: Pool, tenant: str) -> AsyncIterator[AsyncConnection
             load_queries("rotina.database")["enter_tenant"], {"tenant": tenant}
         )
         yield connection
+
+
+async def query_as_tenant(
+    pool: Pool,
+    tenant: str,
+    statement: SQL | Composed,
+    values: Mapping[str, Any],
+    *,
+    enter: SQL | None = None,
+    settings: Mapping[str, str] | None = None,
+    binary: bool = False,
+) -> list[DictRow]:
+    """The rows of one statement in the tenant's scope, in one round trip.
+
+    A pipeline of an autocommit connection is one transaction, as `tenant_scope`'s. `enter` stands
+    in for `enter_tenant`, and may set more with `settings`.
+    """
+    entered = {"tenant": tenant, **(settings or {})}
+    enter = enter or SQL(load_queries("rotina.database")["enter_tenant"])
+    async with pool.connection() as connection, connection.pipeline():
+        await connection.execute(enter, entered)
+        cursor = await connection.execute(statement, values, binary=binary)
+        return await cursor.fetchall()

@@ -160,6 +160,12 @@ class Gateway:
         view._recorder = recorder  # noqa: SLF001 - its own
         return view
 
+    def unrecorded(self) -> "Gateway":
+        """The same gateway, for calls of which a run's record holds what came of them."""
+        view = copy.copy(self)
+        view._recorder = None  # noqa: SLF001 - its own
+        return view
+
     @property
     def recorder(self) -> Recorder | None:
         """The record of the run that this view of the gateway is for."""
@@ -257,10 +263,8 @@ class Gateway:
         async def doubts(answer: ChatAnswer) -> str | None:
             why = unsure(answer, policy.min_confidence)
             if why is None and policy.judge is not None:
-                unrecorded = copy.copy(self)
-                unrecorded._recorder = None  # noqa: SLF001 - its own
                 masked = answer.model_copy(update={"text": terms.masked(answer.text)})
-                why = await judged(unrecorded.chat, wanted, masked, policy.judge)
+                why = await judged(self.unrecorded().chat, wanted, masked, policy.judge)
             return why
 
         answer = await self._first(

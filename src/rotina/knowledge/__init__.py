@@ -13,23 +13,31 @@ if TYPE_CHECKING:
     from rotina.knowledge.document import Document, Page
     from rotina.knowledge.model import (
         Added,
+        Citation,
         Collection,
         CollectionStats,
         Passage,
+        Space,
         StoredDocument,
         Vectors,
         Weights,
     )
+    from rotina.knowledge.preparing import About
+    from rotina.knowledge.refining import Refinement
 
 __all__ = [
+    "About",
     "Added",
     "Chunk",
+    "Citation",
     "Collection",
     "CollectionStats",
     "Document",
     "KnowledgeBase",
     "Page",
     "Passage",
+    "Refinement",
+    "Space",
     "StoredDocument",
     "Vectors",
     "Weights",
@@ -37,6 +45,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "About": "preparing",
+    "Refinement": "refining",
     "Chunk": "chunking",
     "Document": "document",
     "KnowledgeBase": "base",

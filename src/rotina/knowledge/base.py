@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +14,8 @@ from psycopg.sql import SQL
 from pydantic import TypeAdapter
 from uuid_utils.compat import uuid7
 
-from rotina.database import Pool, load_queries, tenant_scope
-from rotina.errors import CollectionNotFoundError, KnowledgeError
+from rotina.database import Pool, load_queries, query_as_tenant, tenant_scope
+from rotina.errors import CollectionNotFoundError, KnowledgeChangedError, KnowledgeError
 from rotina.gateway import Gateway
 from rotina.knowledge.document import Document
 from rotina.knowledge.filters import compile_filter
@@ -24,35 +25,54 @@ from rotina.knowledge.model import (
     CollectionStats,
     Language,
     Passage,
+    Space,
     StoredDocument,
     Vectors,
     Weights,
 )
-from rotina.knowledge.search import EXACT_CHUNKS, Question, search
-from rotina.knowledge.store import (
-    Prepared,
-    check_model,
-    is_known,
-    keep,
-    literal,
-    pack,
-    prepare,
-    store,
-)
+from rotina.knowledge.preparing import About, Prepared, prepare
+from rotina.knowledge.refining import Refinement, refine
+from rotina.knowledge.search import EXACT_CHUNKS, Question, Scope, search
+from rotina.knowledge.store import Embedded, check_model, is_known, keep, missing, store
+from rotina.knowledge.vectors import Halfvec, halfvec, read_halfvecs, scale
 
 _PASSAGES = TypeAdapter(list[Passage])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+POOLED_CHUNKS = 2_000
+"""Chunks up to which a collection lives in the pool."""
+ATTEMPTS = 4
+"""How often something is done again because the collection changed meanwhile."""
+NOW: Any = object()
+"""Stands for the moment of the search."""
 
 
 class KnowledgeBase:
     """Collections of one tenant; every statement runs in that tenant's scope."""
 
-    def __init__(self, pool: Pool, gateway: Gateway, tenant: str) -> None:
-        """Does no I/O. `gateway` must be open where something is embedded."""
+    def __init__(
+        self,
+        pool: Pool,
+        gateway: Gateway,
+        tenant: str,
+        *,
+        access: Sequence[str] | None = None,
+    ) -> None:
+        """Does no I/O. `gateway` must be open where something is embedded.
+
+        With `access`, no search sees a document whose labels share none with these.
+        """
         self.tenant = tenant
-        self._pool = pool
-        self._gateway = gateway
+        self.access = access
+        self.pool = pool
+        self.gateway = gateway
         self._sql = load_queries("rotina.knowledge")
+        self._known: dict[str, Collection] = {}
+
+    def limited_to(self, access: Sequence[str]) -> "KnowledgeBase":
+        """The same for somebody who has these access labels and no others."""
+        if self.access is not None:
+            access = [label for label in access if label in self.access]
+        return KnowledgeBase(self.pool, self.gateway, self.tenant, access=list(access))
 
     async def create(
         self,
@@ -72,43 +92,42 @@ class KnowledgeBase:
                 f"{collection!r} is no collection's name: use up to 100 letters, digits, dots, "
                 "dashes and underscores, a letter or digit first"
             )
-        values = {
-            "id": uuid7(), "tenant": self.tenant, "name": collection,
-            "route": route, "language": language,
-        }  # fmt: skip
-        async with self._scope() as connection:
-            cursor = await connection.execute(self._sql["insert_collection"], values)
-            row = await cursor.fetchone()
-            if row is not None:
-                await connection.execute(self._sql["create_chunks"], {"id": row["id"]})
-                return Collection.model_validate(row)
+        row = {"id": uuid7(), "tenant": self.tenant, "name": collection, "language": language}
+        async with self.scope() as connection:
+            cursor = await connection.execute(self._sql["insert_collection"], row)
+            if await cursor.fetchone() is not None:
+                space = {
+                    "id": uuid7(), "tenant": self.tenant, "collection_id": row["id"],
+                    "route": route, "state": "current",
+                }  # fmt: skip
+                await connection.execute(self._sql["insert_space"], space)
+                return await self.find(connection, collection)
         if not if_missing:
             raise KnowledgeError(f"There is a collection {collection!r} already: add to it")
         return await self.get(collection)
 
     async def get(self, collection: str) -> Collection:
         """The collection of that name. Raises `CollectionNotFoundError`."""
-        async with self._scope() as connection:
-            return await self._find(connection, collection)
+        async with self.scope() as connection:
+            return await self.find(connection, collection)
 
     async def collections(self) -> list[Collection]:
         """All of them, by name."""
-        async with self._scope() as connection:
-            rows = await (await connection.execute(self._sql["list_collections"])).fetchall()
-        return [Collection.model_validate(row) for row in rows]
+        async with self.scope() as connection:
+            cursor = await connection.execute(self._sql["list_collections"], {"name": None})
+            return [Collection.model_validate(row) for row in await cursor.fetchall()]
 
     async def documents(self, collection: str) -> list[StoredDocument]:
         """What a collection holds, by URI. Raises `CollectionNotFoundError`."""
-        async with self._scope() as connection:
-            found = await self._find(connection, collection)
-            cursor = await connection.execute(
-                self._sql["list_documents"], {"collection_id": found.id}
-            )
+        async with self.scope() as connection:
+            found = await self.find(connection, collection)
+            key = {"collection_id": found.id}
+            cursor = await connection.execute(self._sql["list_documents"], key)
             return [StoredDocument.model_validate(row) for row in await cursor.fetchall()]
 
     async def text(self, document_id: UUID) -> str:
         """A document's text, in which spans count. Raises `KnowledgeError` when it is not there."""
-        async with self._scope() as connection:
+        async with self.scope() as connection:
             cursor = await connection.execute(self._sql["document_text"], {"id": document_id})
             row = await cursor.fetchone()
         if row is None:
@@ -125,43 +144,87 @@ class KnowledgeBase:
         uri: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         language: Language | None = None,
+        access: Sequence[str] = (),
+        valid_from: datetime | None = None,
+        valid_to: datetime | None = None,
     ) -> Added:
         """Chunk, embed and store a document in the place of what its `uri` named before.
 
-        `uri` is the document's name unless given. The same content again embeds nothing, and only
-        takes over the metadata. Raises `CollectionNotFoundError`, `KnowledgeError`,
-        `EmptyDocumentError` or a `ModelError`; then what was stored before stays.
+        `uri` is the document's name unless given. Only chunks that are new are embedded; the same
+        content again embeds nothing, and only takes over what is said of it: its metadata, the
+        labels of which who searches needs one (`access`; none lets everybody), and from when to
+        when it holds. Raises `CollectionNotFoundError`, `KnowledgeError`, `EmptyDocumentError` or a
+        `ModelError`; then what was stored before stays.
         """
+        about = About(uri, metadata, language, access, valid_from, valid_to)
         found = await self.get(collection)
-        prepared = await asyncio.to_thread(
-            prepare, document, found, uri=uri, metadata=metadata, language=language
-        )
-        async with self._scope() as connection:
+        prepared = await asyncio.to_thread(prepare, document, found, about)
+        async with self.scope() as connection:
             same = await keep(connection, found.id, prepared)
         if same is not None:
             return same
-        answer = await self._gateway.embed(prepared.inputs, route=found.route)
-        packed = await asyncio.to_thread(pack, answer.vectors)
-        async with self._scope() as connection:
-            added = await store(connection, self.tenant, found, prepared, packed, answer.model)
-        await self.index(found)
+        (added,) = await self.put(found, [prepared])
         return added
+
+    async def put(
+        self,
+        collection: Collection,
+        batch: Sequence[Prepared],
+        vectors: Sequence[Sequence[float]] | None = None,
+        *,
+        model: str = "given",
+    ) -> list[Added]:
+        """Store prepared documents, all or none: what `add` does, for many at once.
+
+        Their URIs have to differ. `vectors` are one a chunk, in the order of the documents and of
+        their chunks, by `model`; without them the collection's routes embed what is new. Errors as
+        of `add`.
+        """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                added = await self._put(collection, batch, vectors, model)
+                break
+            except KnowledgeChangedError:
+                collection = await self.get(collection.name)
+        else:
+            added = await self._put(collection, batch, vectors, model)
+        await self.index(collection)
+        return added
+
+    async def missing(self, collection: Collection, prepared: Prepared) -> list[int]:
+        """Places of the document's chunks that have to be embedded before it can be stored."""
+        async with self.scope() as connection:
+            return await missing(connection, collection, prepared)
 
     async def knows(self, collection: Collection, prepared: Prepared) -> bool:
         """Whether the same content is there already, under the same URI."""
-        async with self._scope() as connection:
+        async with self.scope() as connection:
             return await is_known(connection, collection.id, prepared)
 
     async def index(self, collection: Collection) -> bool:
-        """Build the collection's HNSW index once exact search is too slow; False if not needed."""
-        async with self._scope() as connection:
-            scope = await self._measure(connection, collection.id, {})
-            if scope["chunks"] <= EXACT_CHUNKS or await self._is_indexed(connection, collection.id):
-                return False
-            await connection.execute(self._sql["index_chunks"], {"id": collection.id})
-        return True
+        """Give the collection tables of its own, and HNSW indexes, once it is large enough.
 
-    async def search(
+        True when an index was built. What is there is left alone.
+        """
+        found = await self.get(collection.name)
+        if found.chunks <= POOLED_CHUNKS:
+            return False
+        if found.home.int == 0:
+            async with self.scope() as connection:
+                await connection.execute(self._sql["lock_collection"], {"id": found.id})
+                await connection.execute(self._sql["settle_collection"], {"id": found.id})
+        if found.chunks <= EXACT_CHUNKS:
+            return False
+        built = False
+        for space in found.spaces:
+            if space.indexed or space.state == "building" or space.dimension is None:
+                continue
+            async with self.scope() as connection:
+                await connection.execute(self._sql["index_space"], {"id": space.id})
+            built = True
+        return built
+
+    async def search(  # noqa: PLR0913 - each is a question's own
         self,
         collection: str,
         query: str,
@@ -169,77 +232,83 @@ class KnowledgeBase:
         k: int = 8,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - what everybody calls it
         weights: Weights | None = None,
+        access: Sequence[str] | None = None,
+        as_of: datetime | None = NOW,
+        vector: Sequence[float] | None = None,
+        route: str | None = None,
+        refinement: Refinement | None = None,
     ) -> list[Passage]:
         """The `k` best chunks for a question, best first; fewer only when there are fewer.
 
-        `filter` is a mapping over the documents' metadata (see the reference). Raises
-        `CollectionNotFoundError`, `FilterError`, `KnowledgeError` (empty question, bad `k`, or
-        another model's vectors) or a `ModelError`.
+        `filter` is a mapping over the documents' metadata (see the reference). `access` are the
+        labels of who asks: documents with labels need one of them; None sees all. Documents have to
+        hold at `as_of`: now, unless given; None is whenever. `vector` is the question's, instead of
+        embedding it; `route` chooses among several embeddings of the collection. `refinement`
+        changes the order or the size of what is found: `Refinement`.
+
+        Raises `CollectionNotFoundError`, `FilterError`, `KnowledgeError` (empty question, bad `k`,
+        or another model's vectors) or a `ModelError`.
         """
-        if not query.strip():
+        if not query.strip() and vector is None:
             raise KnowledgeError("The question is empty: ask for something")
         if not 1 <= k <= 1000:  # noqa: PLR2004
             raise KnowledgeError(f"k is {k}: ask for 1 to 1000 passages")
         weights = weights or Weights()
-        recorder = self._gateway.recorder
+        moment = datetime.now(UTC) if as_of is NOW else as_of
+        scope = Scope(compile_filter(filter), self._labels(access), moment)
+
+        async def found() -> list[Passage]:
+            return await self._search(
+                collection, query, k, scope, weights, vector, route, refinement
+            )
+
+        recorder = self.gateway.recorder
         if recorder is None:
-            return await self._search(collection, query, k, filter, weights)
+            return await found()
         asked = {
             "collection": collection, "query": query, "k": k, "filter": filter,
             "weights": weights,
         }  # fmt: skip
+        more = {
+            "access": scope.access, "as_of": None if as_of is NOW else as_of, "vector": vector,
+            "route": route, "refinement": refinement,
+        }  # fmt: skip
+        asked |= {name: value for name, value in more.items() if value is not None}
         place = await recorder.recall("search", asked)
         if place.answer is not None:
             return _PASSAGES.validate_json(place.answer)
-        passages = await self._search(collection, query, k, filter, weights)
+        passages = await found()
         place.add(_PASSAGES.dump_json(passages))
         return passages
 
-    async def _search(
-        self,
-        collection: str,
-        query: str,
-        k: int,
-        filter: Mapping[str, Any] | None,  # noqa: A002 - as in search
-        weights: Weights,
-    ) -> list[Passage]:
-        condition, values = compile_filter(filter)
-        async with self._scope() as connection:
-            found = await self._find(connection, collection)
-            scope = await self._measure(connection, found.id, filter or {})
-        if not scope["chunks"]:
-            return []
-        vector = await self._vector(found, query) if weights.vectors else None
-        question = Question(
-            collection=found, text=query, vector=vector, k=k, weights=weights,
-            condition=condition, values=values, filtered=bool(filter), scope=scope,
-        )  # fmt: skip
-        async with self._scope() as connection:
-            indexed = await self._is_indexed(connection, found.id)
-            rows = await search(connection, question, indexed=indexed)
-        return [Passage(collection=found.name, **row) for row in rows]
-
     async def stats(self, collection: str) -> CollectionStats:
         """How much a collection holds. Raises `CollectionNotFoundError`."""
-        async with self._scope() as connection:
-            found = await self._find(connection, collection)
-            scope = await self._measure(connection, found.id, {})
-            indexed = await self._is_indexed(connection, found.id)
+        async with self.scope() as connection:
+            found = await self.find(connection, collection)
             cursor = await connection.execute(self._sql["count_characters"], {"id": found.id})
             characters = (await cursor.fetchall())[0]["characters"]
-        return CollectionStats(collection=found, indexed=indexed, characters=characters, **scope)
+        return CollectionStats(
+            collection=found,
+            documents=found.documents,
+            chunks=found.chunks,
+            words=found.words,
+            characters=characters,
+            languages=found.languages,
+            indexed=found.current.indexed,
+        )
 
     async def delete(self, collection: str, uri: str | None = None) -> None:
         """Delete a collection, or one document of it, with chunks and vectors.
 
         Raises `CollectionNotFoundError`, or `KnowledgeError` when there is no such document.
         """
-        async with self._scope() as connection:
-            found = await self._find(connection, collection)
+        async with self.scope() as connection:
+            found = await self.find(connection, collection)
             if uri is None:
-                await connection.execute(self._sql["drop_chunks"], {"id": found.id})
-                await connection.execute(self._sql["delete_collection"], {"id": found.id})
+                for name in ("empty_collection", "delete_documents", "delete_collection"):
+                    await connection.execute(self._sql[name], {"id": found.id})
                 return
+            await connection.execute(self._sql["lock_collection"], {"id": found.id})
             key = {"collection_id": found.id, "uri": uri}
             cursor = await connection.execute(self._sql["delete_document"], key)
             if await cursor.fetchone() is None:
@@ -250,61 +319,130 @@ class KnowledgeBase:
         collection: str,
         *,
         filter: Mapping[str, Any] | None = None,  # noqa: A002
+        route: str | None = None,
     ) -> Vectors:
         """Every chunk with its vector. Raises `CollectionNotFoundError` or `FilterError`."""
-        import numpy as np  # noqa: PLC0415 - a tenth of a second
-
-        condition, values = compile_filter(filter)
-        async with self._scope() as connection:
-            found = await self._find(connection, collection)
-            cursor = await connection.execute(
-                SQL(self._sql["vectors"]).format(filter=condition),
-                {"collection_id": found.id, **values},
-            )
-            rows = await cursor.fetchall()
-        matrix = np.asarray([row["embedding"] for row in rows], dtype=np.float32)
+        condition = compile_filter(filter)
+        found = await self.get(collection)
+        space = found.space(route)
+        values = {
+            "collection_id": found.id, "chunk_home": found.home, "vector_home": space.home,
+            "space_id": space.id, "filter": condition,
+        }  # fmt: skip
+        statement = SQL(self._sql["vectors"])
+        rows = await query_as_tenant(self.pool, self.tenant, statement, values, binary=True)
         return Vectors(
             ids=[row["id"] for row in rows],
             texts=[row["text"] for row in rows],
             documents=[row["document"] for row in rows],
             metadata=[row["metadata"] for row in rows],
-            matrix=matrix if rows else matrix.reshape(0, 0),
+            matrix=read_halfvecs([row["embedding"] for row in rows], space.dimension or 0),
         )
 
     @asynccontextmanager
-    async def _scope(self) -> AsyncIterator[AsyncConnection[DictRow]]:
-        async with tenant_scope(self._pool, self.tenant) as connection:
+    async def scope(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+        """A transaction that sees and writes this tenant's rows only."""
+        async with tenant_scope(self.pool, self.tenant) as connection:
             yield connection
 
-    async def _find(self, connection: AsyncConnection[DictRow], name: str) -> Collection:
-        cursor = await connection.execute(self._sql["get_collection"], {"name": name})
+    async def find(self, connection: AsyncConnection[DictRow], name: str) -> Collection:
+        """The collection of that name, in a transaction. Raises `CollectionNotFoundError`."""
+        cursor = await connection.execute(self._sql["list_collections"], {"name": name})
         row = await cursor.fetchone()
         if row is None:
+            self._known.pop(name, None)
             raise CollectionNotFoundError(
                 f"There is no collection {name!r}: `rotina kb create {name}` makes one, and "
                 "`rotina kb stats` lists those that exist"
             )
-        return Collection.model_validate(row)
+        self._known[name] = Collection.model_validate(row)
+        return self._known[name]
 
-    async def _measure(
-        self, connection: AsyncConnection[DictRow], collection_id: UUID, given: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        condition, values = compile_filter(given)
-        cursor = await connection.execute(
-            SQL(self._sql["scope"]).format(filter=condition),
-            {"collection_id": collection_id, **values},
-        )
-        row = await cursor.fetchone()
-        assert row is not None, "an aggregate returns a row"
-        return row
+    def _labels(self, access: Sequence[str] | None) -> Sequence[str] | None:
+        if self.access is None or access is None:
+            return access if self.access is None else self.access
+        return [label for label in access if label in self.access]
 
-    async def _is_indexed(self, connection: AsyncConnection[DictRow], collection_id: UUID) -> bool:
-        cursor = await connection.execute(self._sql["is_indexed"], {"id": collection_id})
-        row = await cursor.fetchone()
-        return row is not None and bool(row["indexed"])
+    async def _put(
+        self,
+        collection: Collection,
+        batch: Sequence[Prepared],
+        vectors: Sequence[Sequence[float]] | None,
+        model: str,
+    ) -> list[Added]:
+        if vectors is None:
+            embedded = await self._embed(collection, batch)
+        else:
+            places = [(each.uri, n) for each in batch for n in range(len(each.chunks))]
+            matrix = await asyncio.to_thread(scale, vectors)
+            pairs = dict(zip(places, matrix, strict=True))
+            embedded = [Embedded(collection.current.id, model, pairs)]
+        async with self.scope() as connection:
+            return await store(connection, self.tenant, collection, batch, embedded)
 
-    async def _vector(self, collection: Collection, query: str) -> str:
+    async def _embed(self, collection: Collection, batch: Sequence[Prepared]) -> list[Embedded]:
+        """Vectors of what is not stored yet, by every model of the collection."""
+        places, texts = [], []
+        async with self.scope() as connection:
+            for prepared in batch:
+                inputs = prepared.inputs
+                for place in await missing(connection, collection, prepared):
+                    places.append((prepared.uri, place))
+                    texts.append(inputs[place])
+        embedded = []
+        for space in collection.spaces:
+            if space.state != "building" and texts:
+                answer = await self.gateway.embed(texts, route=space.route)
+                matrix = await asyncio.to_thread(scale, answer.vectors)
+                vectors = dict(zip(places, matrix, strict=True))
+                embedded.append(Embedded(space.id, answer.model, vectors))
+        return embedded
+
+    async def _search(
+        self,
+        name: str,
+        query: str,
+        k: int,
+        scope: Scope,
+        weights: Weights,
+        vector: Sequence[float] | None,
+        route: str | None,
+        refinement: Refinement | None,
+    ) -> list[Passage]:
+        refinement = refinement or Refinement()
+        collection = self._known.get(name) or await self.get(name)
+        asked: dict[UUID, Halfvec] = {}
+        for _ in range(ATTEMPTS):
+            space = collection.space(route)
+            if space.dimension is None:
+                collection = await self.get(name)
+                space = collection.space(route)
+            if space.dimension is None:
+                return []
+            if weights.vectors and space.id not in asked:
+                asked[space.id] = await self._vector(collection, space, query, vector)
+            question = Question(
+                collection=collection, space=space, text=query, vector=asked.get(space.id),
+                k=refinement.candidates(k), weights=weights, scope=scope,
+            )  # fmt: skip
+            rows = await search(self.pool, self.tenant, question)
+            if rows is not None:
+                passages = [Passage(collection=name, **row) for row in rows]
+                return await refine(self, question, passages, refinement, k)
+            collection = await self.get(name)
+        raise KnowledgeChangedError(f"{name!r} is being changed all the time: search again")
+
+    async def _vector(
+        self,
+        collection: Collection,
+        space: Space,
+        query: str,
+        given: Sequence[float] | None,
+    ) -> Halfvec:
+        if given is not None:
+            check_model(collection.name, space, len(given), space.model or "given")
+            return halfvec(scale([given])[0])
         # A run records the search, and with it all that came of the vector.
-        answer = await self._gateway.embed([query], route=collection.route, record=False)
-        check_model(collection, len(answer.vectors[0]), answer.model)
-        return literal(pack(answer.vectors)[0])
+        answer = await self.gateway.embed([query], route=space.route, record=False)
+        check_model(collection.name, space, len(answer.vectors[0]), answer.model)
+        return halfvec(scale(answer.vectors)[0])

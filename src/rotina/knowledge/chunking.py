@@ -44,6 +44,8 @@ class Chunk:
     """The page on which it begins; None where the format has none."""
     context: str
     """The document's title and the headings above the chunk; empty when there are none."""
+    headings: tuple[str, ...] = ()
+    """The headings above it, outermost first."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def chunk(document: Document, *, limit: int = LIMIT, overlap: int = OVERLAP) -> 
         above = tuple(dict.fromkeys(part for part in (title, *section.path) if part))
         for start, end in _pack(text, section, limit, overlap):
             context = " › ".join(above)
-            found.append(Chunk(start, end, text[start:end], document.page_of(start), context))
+            page = document.page_of(start)
+            found.append(Chunk(start, end, text[start:end], page, context, section.path))
     return found
 
 

@@ -5,7 +5,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from rotina.errors import KnowledgeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,22 +16,85 @@ if TYPE_CHECKING:
 Language = Literal["en", "pt"]
 
 
+class Space(BaseModel):
+    """The vectors of a collection by one embedding model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    route: str
+    """The gateway's route that embeds documents and questions."""
+    model: str | None
+    """The embedding model, as its server names it; None until the first vector is in."""
+    dimension: int | None
+    """Of its vectors; None until the first is in."""
+    home: UUID = Field(exclude=True)
+    indexed: bool
+    """Whether it has an HNSW index; until it needs one, search is exact."""
+    state: Literal["building", "ready", "current"]
+    """`current` answers unless told otherwise; `building` lacks vectors still."""
+
+
 class Collection(BaseModel):
-    """A set of documents embedded by one model."""
+    """A set of documents, embedded by one model or by several side by side."""
 
     model_config = ConfigDict(frozen=True)
 
     id: UUID
     name: str
-    route: str
-    """The gateway's route that embeds documents and questions."""
     language: Language | None
     """None: each document's own."""
-    dimension: int | None
-    """Of its vectors; None until the first document is in."""
-    model: str | None
-    """The embedding model, as its server names it; None until the first document is in."""
     created_at: datetime
+    documents: int
+    chunks: int
+    words: int
+    english: int = Field(exclude=True)
+    portuguese: int = Field(exclude=True)
+    restricted: int
+    """Documents with access labels or a time of validity."""
+    home: UUID = Field(exclude=True)
+    generation: int = Field(exclude=True)
+    spaces: list[Space]
+    """The current one first."""
+
+    @property
+    def current(self) -> Space:
+        """The space that answers."""
+        return self.spaces[0]
+
+    @property
+    def route(self) -> str:
+        """The gateway's route that embeds documents and questions."""
+        return self.current.route
+
+    @property
+    def model(self) -> str | None:
+        """The embedding model; None until the first document is in."""
+        return self.current.model
+
+    @property
+    def dimension(self) -> int | None:
+        """Of its vectors; None until the first document is in."""
+        return self.current.dimension
+
+    @property
+    def languages(self) -> list[Language]:
+        """Of its documents."""
+        found: list[tuple[Language, int]] = [("en", self.english), ("pt", self.portuguese)]
+        return [language for language, documents in found if documents]
+
+    def space(self, route: str | None) -> Space:
+        """The space that a route embeds, or the current one. Raises `KnowledgeError`."""
+        if route is None:
+            return self.current
+        for space in self.spaces:
+            if space.route == route and space.state != "building":
+                return space
+        known = ", ".join(repr(each.route) for each in self.spaces if each.state != "building")
+        raise KnowledgeError(
+            f"{self.name!r} has no vectors by route {route!r}, only by {known}: `rotina kb reindex "
+            f"{self.name} --route {route}` embeds it so"
+        )
 
 
 class Added(BaseModel):
@@ -58,8 +123,34 @@ class StoredDocument(BaseModel):
     sha256: str
     """Of the file's bytes."""
     metadata: dict[str, Any]
+    access: list[str] = []
+    """Who may see it: who has one of these labels; everybody when there is none."""
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    """The first moment when it no longer holds."""
     chunks: int
     characters: int
+
+
+class Citation(BaseModel):
+    """Characters of a document: `document_text[start:end] == quote`, always."""
+
+    model_config = ConfigDict(frozen=True)
+
+    chunk_id: UUID
+    document_id: UUID
+    document: str
+    """The document's name."""
+    uri: str = ""
+    version: int = 1
+    """Of the document: a later one may say something else."""
+    title: str | None
+    section: str = ""
+    """The headings above it."""
+    page: int | None
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+    quote: str
 
 
 class Passage(BaseModel):
@@ -73,18 +164,38 @@ class Passage(BaseModel):
     document: str
     """The document's name."""
     uri: str = ""
+    version: int = 1
     title: str | None = None
+    section: str = ""
+    """The headings above it, outermost first, parted by ` › `."""
     text: str
     start: int
     end: int
     page: int | None = None
+    index: int = 0
+    """Its place among the document's chunks, from 0."""
     score: float
-    """`Weights.text * text_score + Weights.vectors * vector_score`."""
+    """What passages are ordered by: see `Weights.fusion`, and `rerank_score` where reranked."""
     text_score: float = 0.0
     """Share of the question's words that the chunk holds, weighed as BM25 does; in [0, 1)."""
     vector_score: float = 0.0
     """Cosine between question and chunk."""
+    rerank_score: float | None = None
+    """What a reranker said, in [0, 1]; None where none was asked, or it did not answer in time."""
     metadata: dict[str, Any]
+
+    def cite(self, start: int | None = None, end: int | None = None) -> Citation:
+        """The passage, or [start, end) of the document within it, as a citation.
+
+        Raises `ValueError` for characters outside the passage.
+        """
+        first = self.start if start is None else start
+        last = self.end if end is None else end
+        if not self.start <= first <= last <= self.end:
+            raise ValueError(f"[{first}, {last}) is not within [{self.start}, {self.end})")
+        shared = self.model_dump(include=Citation.model_fields.keys() - {"start", "end", "quote"})
+        quote = self.text[first - self.start : last - self.start]
+        return Citation(**shared, start=first, end=last, quote=quote)
 
 
 class CollectionStats(BaseModel):
@@ -125,3 +236,18 @@ class Weights:
 
     text: float = 1.0
     vectors: float = 0.4
+    fusion: Literal["scores", "ranks"] = "scores"
+    """`scores`: text * text_score + vectors * vector_score. `ranks`: reciprocal rank fusion, the
+    sum of weight / (rank_constant + rank) over the halves that found the chunk (Cormack et al.,
+    SIGIR 2009)."""
+    rank_constant: int = 60
+
+    def __post_init__(self) -> None:
+        """Raises `KnowledgeError` for weights that order nothing."""
+        if min(self.text, self.vectors) < 0 or not self.text + self.vectors > 0:
+            raise KnowledgeError(
+                f"The weights are text {self.text} and vectors {self.vectors}: give numbers of 0 "
+                "or more, one of them above 0"
+            )
+        if self.rank_constant < 1:
+            raise KnowledgeError(f"rank_constant is {self.rank_constant}: give 1 or more")

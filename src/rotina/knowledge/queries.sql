@@ -1,50 +1,100 @@
 -- name: insert_collection
 -- Nothing when the name is taken.
-insert into rotina.collection (id, tenant, name, route, language)
-values (%(id)s, %(tenant)s, %(name)s, %(route)s, %(language)s)
+insert into rotina.collection (id, tenant, name, language)
+values (%(id)s, %(tenant)s, %(name)s, %(language)s)
 on conflict (tenant, name) do nothing
-returning id, name, route, language, dimension, model, created_at;
+returning id;
 
--- name: create_chunks
--- The collection's own partition.
-select rotina.create_chunks(%(id)s);
-
--- name: get_collection
--- By name; row-level security leaves this tenant's.
-select id, name, route, language, dimension, model, created_at
-from rotina.collection where name = %(name)s;
-
--- name: lock_collection
--- Whoever stores first decides dimension and model, and nobody deletes it meanwhile.
-select id, name, route, language, dimension, model, created_at
-from rotina.collection where id = %(id)s for update;
+-- name: insert_space
+-- Another embedding of the collection; nothing while one is being built or has the route.
+insert into rotina.space (id, tenant, collection_id, route, state)
+values (%(id)s, %(tenant)s, %(collection_id)s, %(route)s, %(state)s)
+on conflict do nothing
+returning id;
 
 -- name: list_collections
--- All of the tenant.
-select id, name, route, language, dimension, model, created_at
-from rotina.collection order by name;
+-- One by name, or all of the tenant when that is null; each with its spaces, the current one first.
+select c.id, c.name, c.language, c.created_at, c.documents, c.chunks, c.words, c.english,
+    c.portuguese, c.restricted, c.home, c.generation,
+    (
+        select json_agg(s order by s.state <> 'current', s.created_at, s.id)
+        from rotina.space s where s.collection_id = c.id
+    ) as spaces
+from rotina.collection c
+where %(name)s::text is null or c.name = %(name)s
+order by c.name;
+
+-- name: lock_collection
+-- Whoever stores first decides dimension and model, and nobody deletes or moves it meanwhile.
+select id, home, generation, chunks from rotina.collection where id = %(id)s for update;
+
+-- name: lock_spaces
+-- All that a document is embedded in.
+select id, route, model, dimension, home, indexed, state from rotina.space
+where collection_id = %(id)s and state <> 'building' order by state <> 'current', created_at, id;
 
 -- name: set_embedding
--- With the first document.
-update rotina.collection set dimension = %(dimension)s, model = %(model)s where id = %(id)s;
+-- With the first vector of a space.
+update rotina.space set dimension = %(dimension)s, model = %(model)s where id = %(id)s;
+
+-- name: bump_generation
+-- What other processes remember of the collection is stale from now on.
+update rotina.collection set generation = generation + 1 where id = %(id)s;
+
+-- name: empty_collection
+-- Chunks and vectors go first: their tables are known only to their owner.
+select rotina.empty_collection(%(id)s);
+
+-- name: delete_documents
+-- Of a collection whose chunks are gone.
+delete from rotina.document where collection_id = %(id)s;
 
 -- name: delete_collection
--- Documents go with it.
+-- Spaces and words go with it.
 delete from rotina.collection where id = %(id)s;
 
--- name: drop_chunks
--- Before the collection's row: the partition's name is told only to its owner.
-select rotina.drop_chunks(%(id)s);
+-- name: settle_collection
+-- Out of the pool, into tables of its own; harmless when it is there.
+select rotina.settle_collection(%(id)s);
 
--- name: index_chunks
+-- name: settle_space
+-- A table of its own, if the collection has.
+select rotina.settle_space(%(id)s);
+
+-- name: index_space
 -- HNSW; the collection stays readable, writers wait.
-select rotina.index_chunks(%(id)s);
+select rotina.index_space(%(id)s) as indexed;
 
--- name: is_indexed
--- Whether the collection's HNSW index is there.
-select to_regclass(
-    'rotina.chunk_' || replace(%(id)s::text, '-', '') || '_hnsw'
-) is not null as indexed;
+-- name: empty_space
+-- Its vectors, before its row.
+select rotina.empty_space(%(id)s);
+
+-- name: delete_space
+-- A space whose vectors are gone.
+delete from rotina.space where id = %(id)s;
+
+-- name: set_space_state
+-- One space is current at a time.
+update rotina.space set state = %(state)s where id = %(id)s;
+
+-- name: chunks_without_vector
+-- What a space that is being built still lacks.
+select c.id, c.document_id, c.context, c.text
+from rotina.chunk c
+where c.home = %(chunk_home)s and c.collection_id = %(collection_id)s and not exists (
+    select from rotina.vector v
+    where v.home = %(vector_home)s and v.space_id = %(space_id)s and v.chunk_id = c.id
+)
+order by c.id limit %(limit)s;
+
+-- name: count_without_vector
+-- How many chunks a space lacks.
+select count(*) as lacking
+from rotina.chunk c
+where c.home = %(chunk_home)s and c.collection_id = %(collection_id)s and not exists (
+    select from rotina.vector v
+    where v.home = %(vector_home)s and v.space_id = %(space_id)s and v.chunk_id = c.id
+);
 
 -- name: get_document
 -- What is stored under a URI.
@@ -52,82 +102,169 @@ select id, version, sha256, content_hash, metadata, chunks, language
 from rotina.document where collection_id = %(collection_id)s and uri = %(uri)s;
 
 -- name: keep_document
--- The content is the same: nothing is embedded again, and the metadata is taken over.
-update rotina.document set metadata = %(metadata)s,
-    updated_at = case when metadata = %(metadata)s then updated_at else now() end
+-- The content is the same: nothing is embedded again, and what is said of it is taken over.
+update rotina.document set metadata = %(metadata)s, access = %(access)s,
+    valid_from = %(valid_from)s, valid_to = %(valid_to)s,
+    updated_at = case when (metadata, access, valid_from, valid_to) is not distinct from
+        (%(metadata)s::jsonb, %(access)s::text[], %(valid_from)s::timestamptz,
+            %(valid_to)s::timestamptz) then updated_at else now() end
 where collection_id = %(collection_id)s and uri = %(uri)s and content_hash = %(content_hash)s
 returning id as document_id, chunks, version;
 
--- name: put_document
--- A new document, or the next version of the one with this URI; the row stays locked.
+-- name: put_documents
+-- New documents, or the next versions of those with these URIs; the rows stay locked.
 insert into rotina.document (
     id, tenant, collection_id, uri, name, title, media_type, language, sha256, content_hash,
-    text, pages, metadata, chunks, words
-) values (
-    %(id)s, %(tenant)s, %(collection_id)s, %(uri)s, %(name)s, %(title)s, %(media_type)s,
-    %(language)s, %(sha256)s, %(content_hash)s, %(text)s, %(pages)s, %(metadata)s,
-    %(chunks)s, %(words)s
+    text, pages, metadata, access, valid_from, valid_to, chunks, words
+)
+select id, %(tenant)s, %(collection_id)s, uri, name, title, media_type, language, sha256,
+    content_hash, text, pages, metadata,
+    array(select jsonb_array_elements_text(access)), valid_from, valid_to, chunks, words
+from unnest(
+    %(ids)s::uuid[], %(uris)s::text[], %(names)s::text[], %(titles)s::text[],
+    %(media_types)s::text[], %(languages)s::text[], %(hashes)s::text[],
+    %(content_hashes)s::text[], %(texts)s::text[], %(pages)s::jsonb[], %(metadata)s::jsonb[],
+    %(access)s::jsonb[], %(valid_from)s::timestamptz[], %(valid_to)s::timestamptz[],
+    %(chunks)s::integer[], %(words)s::bigint[]
+) as d (
+    id, uri, name, title, media_type, language, sha256, content_hash, text, pages, metadata,
+    access, valid_from, valid_to, chunks, words
 )
 on conflict (collection_id, uri) do update set
     version = document.version + 1, name = excluded.name, title = excluded.title,
     media_type = excluded.media_type, language = excluded.language, sha256 = excluded.sha256,
     content_hash = excluded.content_hash, text = excluded.text, pages = excluded.pages,
-    metadata = excluded.metadata, chunks = excluded.chunks, words = excluded.words,
+    metadata = excluded.metadata, access = excluded.access, valid_from = excluded.valid_from,
+    valid_to = excluded.valid_to, chunks = excluded.chunks, words = excluded.words,
     updated_at = now()
-returning id, version;
+returning id, uri, version;
+
+-- name: list_chunks
+-- Of a document as it is stored, with what each was embedded from.
+select id, context, text from rotina.chunk
+where home = %(home)s and document_id = %(document_id)s order by index;
+
+-- name: move_chunks
+-- Chunks whose text and context stayed: only their places are new.
+update rotina.chunk c set index = m.index, span_start = m.span_start, span_end = m.span_end,
+    page = m.page, section = m.section
+from unnest(
+    %(ids)s::uuid[], %(indexes)s::integer[], %(starts)s::integer[], %(ends)s::integer[],
+    %(pages)s::integer[], %(sections)s::text[]
+) as m (id, index, span_start, span_end, page, section)
+where c.home = %(home)s and c.id = m.id;
 
 -- name: delete_chunks
--- Of the version before.
-delete from rotina.chunk
-where collection_id = %(collection_id)s and document_id = %(document_id)s;
+-- Of a document, all but those that stayed.
+with gone as (
+    delete from rotina.chunk
+    where home = %(home)s and document_id = %(document_id)s and id <> all(%(kept)s::uuid[])
+    returning id
+)
+delete from rotina.vector where document_id = %(document_id)s and chunk_id in (select id from gone);
 
--- name: insert_chunk
--- One chunk; its words arrive folded (lower case, no accents), and PostgreSQL stems them.
+-- name: insert_chunks
+-- Their words arrive folded (lower case, no accents), and PostgreSQL stems them.
 insert into rotina.chunk (
-    id, tenant, collection_id, document_id, index, span_start, span_end, page, context, text,
-    length, words, embedding
-) values (
-    %(id)s, %(tenant)s, %(collection_id)s, %(document_id)s, %(index)s, %(start)s, %(end)s,
-    %(page)s, %(context)s, %(text)s, %(length)s,
-    to_tsvector(%(configuration)s::regconfig, %(words)s), %(embedding)s::halfvec
+    home, id, tenant, collection_id, document_id, index, span_start, span_end, page, section,
+    context, text, length, words
+)
+select %(home)s, id, %(tenant)s, %(collection_id)s, document_id, index, span_start, span_end, page,
+    section, context, text, length, to_tsvector(configuration::regconfig, words)
+from unnest(
+    %(ids)s::uuid[], %(documents)s::uuid[], %(indexes)s::integer[], %(starts)s::integer[],
+    %(ends)s::integer[], %(pages)s::integer[], %(sections)s::text[], %(contexts)s::text[],
+    %(texts)s::text[], %(lengths)s::integer[], %(words)s::text[], %(configurations)s::text[]
+) as c (
+    id, document_id, index, span_start, span_end, page, section, context, text, length, words,
+    configuration
 );
 
+-- name: insert_vectors
+-- `values` holds one vector after the other.
+insert into rotina.vector (home, space_id, chunk_id, tenant, document_id, embedding)
+select %(home)s, %(space_id)s, chunk_id, %(tenant)s, document_id,
+    (%(values)s::real[])[(n - 1) * %(dimension)s + 1 : n * %(dimension)s]::halfvec
+from unnest(%(chunks)s::uuid[], %(documents)s::uuid[])
+    with ordinality as c (chunk_id, document_id, n)
+on conflict do nothing;
+
+-- name: insert_late_vectors
+-- Of chunks that are still there.
+insert into rotina.vector (home, space_id, chunk_id, tenant, document_id, embedding)
+select %(home)s, %(space_id)s, c.id, %(tenant)s, c.document_id,
+    (%(values)s::real[])[(n - 1) * %(dimension)s + 1 : n * %(dimension)s]::halfvec
+from unnest(%(chunks)s::uuid[]) with ordinality as w (chunk_id, n)
+    join rotina.chunk c on c.home = %(chunk_home)s and c.id = w.chunk_id
+on conflict do nothing;
+
+-- name: insert_words
+-- The collection's vocabulary grows; a word that no chunk has any more finds none.
+insert into rotina.word (collection_id, word)
+select %(collection_id)s, word from unnest(%(words)s::text[]) as w (word)
+on conflict do nothing;
+
 -- name: delete_document
--- Its chunks go with it.
+-- Its chunks and vectors go with it.
 delete from rotina.document where collection_id = %(collection_id)s and uri = %(uri)s returning id;
 
 -- name: list_documents
 -- By URI.
-select id, uri, version, name, title, language, sha256, metadata, chunks, length(text) as characters
+select id, uri, version, name, title, language, sha256, metadata, access, valid_from, valid_to,
+    chunks, length(text) as characters
 from rotina.document where collection_id = %(collection_id)s order by uri;
 
 -- name: document_text
 -- What every span of the document's chunks counts in.
 select text from rotina.document where id = %(id)s;
 
--- name: scope
--- How much there is to search behind a filter: BM25's statistics, and what chooses the plan.
-select count(*) as documents, coalesce(sum(d.chunks), 0)::bigint as chunks,
-    coalesce(sum(d.words), 0)::bigint as words,
-    coalesce(array_agg(distinct d.language), '{{}}') as languages
-from rotina.document d where d.collection_id = %(collection_id)s and {filter};
-
 -- name: count_characters
 -- Reads every text: only for who asks.
 select coalesce(sum(length(text)), 0)::bigint as characters
 from rotina.document where collection_id = %(id)s;
 
--- name: search
--- BM25 over the lexemes and cosine over the vectors, each for its best candidates; both scores of
--- every candidate, weighted. A word's stems (one a language) count as one term; one that is a stop
--- word in any of the collection's languages counts in none. ts_rank with all
--- weights 1 is the sum of 1/n² to the lexeme's frequency over π²/6, from which the frequency is
--- won back (exactly for 1, closely for others). The text's score is the share of the question's
--- information (idf) that a chunk holds: in [0, 1), and small where only stray words match.
-with scope as (
-    select d.id from rotina.document d
-    where d.collection_id = %(collection_id)s and {filter}
-), term as (
+-- name: enter_search
+-- As `enter_tenant`, and for HNSW: look at enough neighbours, go on while a filter rejects them.
+-- Compiling a plan to machine code takes longer than running it.
+select set_config('role', 'rotina_tenant', true), set_config('rotina.tenant', %(tenant)s, true),
+    set_config('hnsw.ef_search', %(candidates)s, true),
+    set_config('hnsw.iterative_scan', 'relaxed_order', true),
+    set_config('hnsw.max_scan_tuples', '200000', true), set_config('jit', 'off', true);
+
+-- name: estimate_documents
+-- How many PostgreSQL expects behind a filter.
+select rotina.estimate_documents(
+    %(collection_id)s, %(filter)s::jsonpath, %(access)s::text[], %(moment)s::timestamptz
+) as documents;
+
+-- name: scope
+-- Documents behind a filter, for whom and when.
+scope as materialized (
+    select id from rotina.documents_where(
+        %(collection_id)s, %(filter)s::jsonpath, %(access)s::text[], %(moment)s::timestamptz
+    ) as id
+),
+
+-- name: is_in_scope
+-- One document, by the same conditions.
+select (%(filter)s::jsonpath is null or d.metadata @@ %(filter)s::jsonpath)
+    and (%(access)s::text[] is null or d.access = '{{}}' or d.access && %(access)s::text[])
+    and (
+        %(moment)s::timestamptz is null
+        or (d.valid_from is null or d.valid_from <= %(moment)s::timestamptz)
+        and (d.valid_to is null or d.valid_to > %(moment)s::timestamptz)
+    )
+from rotina.document d where d.collection_id = %(collection_id)s and d.id = {document}
+
+-- name: text_half
+-- BM25 over the lexemes, for the best candidates. A word's stems (one a language) count as one
+-- term; one that is a stop word in any of the collection's languages counts in none. A term that no
+-- chunk has is likened by trigrams to words of the collection that some chunk has, and counts less.
+-- ts_rank with all weights 1 is the sum of 1/n² to the lexeme's frequency over π²/6, from which the
+-- frequency is won back (exactly for 1, closely for others). The score is the share of the
+-- question's information (idf) that a chunk holds: in [0, 1), and small where only stray words
+-- match.
+term as (
     select min(s.word) as word, s.lexeme
     from (
         select w.word, l.lexeme, bool_and(l.lexeme is not null) over (partition by w.word) as told
@@ -139,55 +276,143 @@ with scope as (
     ) s
     where s.told
     group by s.lexeme
-), hit as materialized (
-    select h.id, t.word, min(h.length) as length, max(h.rank) as rank
-    from rotina.chunk_hits(%(collection_id)s, array(select lexeme from term)) h
-    join term t using (lexeme)
+), exact as materialized (
+    select h.id, t.word, h.length, h.rank
+    from rotina.chunk_hits(
+        %(collection_id)s, array(select lexeme from term), {documents}
+    ) h join term t using (lexeme)
     where {hit_filter}
-    group by h.id, t.word
+), alike as materialized (
+    select asked_word as word, l.lexeme, max(w.likeness) as likeness
+    from rotina.words_like(
+        %(collection_id)s, array(
+            select word from term where length(word) >= %(least_letters)s
+            except select word from exact
+        ), %(likeness)s::real
+    ) w
+    cross join unnest(%(configurations)s::regconfig[]) as c (configuration)
+    cross join lateral unnest(tsvector_to_array(to_tsvector(c.configuration, w.word))) as l (lexeme)
+    group by asked_word, l.lexeme
+), hit as materialized (
+    select e.id, e.word, min(e.length) as length, max(e.rank) as rank, 1::real as likeness
+    from exact e group by e.id, e.word
+    union all
+    select h.id, a.word, min(h.length), max(h.rank), max(a.likeness)
+    from rotina.chunk_hits(
+        %(collection_id)s, array(select distinct lexeme from alike), {documents}
+    ) h join alike a using (lexeme)
+    where {hit_filter}
+    group by h.id, a.word
 ), weighed as (
     select w.word,
-        ln(1 + (%(chunks)s::float8 - count(h.id) + 0.5) / (count(h.id) + 0.5)) as idf
-    from (select distinct word from term) w left join hit h using (word)
-    group by w.word
-), told as (
+        ln(1 + (own.chunks - count(h.id) + 0.5) / (count(h.id) + 0.5)) as idf
+    from own cross join (select distinct word from term) w left join hit h using (word)
+    group by w.word, own.chunks
+), told as materialized (
     select h.id, sum(
-        w.idf * f.frequency
-        / (f.frequency + %(k1)s * (1 - %(b)s + %(b)s * h.length / %(mean_length)s))
+        h.likeness * w.idf * f.frequency
+        / (f.frequency + %(k1)s * (1 - %(b)s + %(b)s * h.length / own.mean_length))
     ) / (select sum(idf) from weighed) as score
-    from hit h join weighed w using (word),
+    from own cross join hit h join weighed w using (word),
         lateral (select 0.644934 * h.rank / (1.000001 - h.rank) as frequency) f
-    group by h.id order by score desc, h.id limit %(text_candidates)s
-), near as (
-    select c.id from rotina.chunk c
-    where c.collection_id = %(collection_id)s and {near_filter}
-    order by {distance} limit %(vector_candidates)s
-), scored as (
-    select c.id, c.document_id, c.span_start, c.span_end, c.page, c.text,
-        coalesce(t.score, 0)::float8 as text_score,
-        coalesce(nullif(1 - (c.embedding <=> %(vector)s::halfvec), 'NaN'), 0) as vector_score
-    from (select id from told union select id from near) found
-    join rotina.chunk c on c.collection_id = %(collection_id)s and c.id = found.id
-    left join told t on t.id = c.id
-), best as (
-    select s.*, %(text_weight)s * s.text_score + %(vector_weight)s * s.vector_score as score
-    from scored s order by score desc, s.id limit %(k)s
-)
-select b.id as chunk_id, b.document_id, d.name as document, d.uri, d.title, b.text,
-    b.span_start as start, b.span_end as "end", b.page, d.metadata,
-    b.text_score, b.vector_score, b.score
-from best b join rotina.document d on d.id = b.document_id
-order by b.score desc, b.id;
+    group by h.id order by score desc, h.id limit {candidates}
+),
 
--- name: tune_scan
--- For one transaction: HNSW looks at enough neighbours, and goes on while a filter rejects them.
-select set_config('hnsw.ef_search', %(candidates)s, true),
-    set_config('hnsw.iterative_scan', 'relaxed_order', true),
-    set_config('hnsw.max_scan_tuples', '200000', true);
+-- name: vector_half
+-- Cosine, for the best candidates.
+near as materialized (
+    select v.chunk_id as id, {distance} as distance
+    from rotina.vector v
+    where v.home = {vector_home} and v.space_id = {space} and {near_filter}
+    order by distance limit {candidates}
+),
+
+-- name: fuse_text
+-- Words alone.
+found as (
+    select t.id, t.score::float8 as text_score, 0::float8 as vector_score,
+        (%(text_weight)s * {text_part})::float8 as score
+    from (select *, row_number() over (order by score desc, id) as rank from told) t
+    order by score desc, t.id limit %(k)s
+)
+
+-- name: fuse_vectors
+-- Vectors alone.
+found as (
+    select n.id, 0::float8 as text_score, n.cosine as vector_score,
+        (%(vector_weight)s * {vector_part})::float8 as score
+    from (
+        select id, coalesce(nullif(1 - distance, 'NaN'), 0) as cosine,
+            row_number() over (order by distance, id) as rank
+        from near
+    ) n
+    order by score desc, n.id limit %(k)s
+)
+
+-- name: fuse_both
+-- Both scores of every candidate, weighted; or both ranks of those that have one.
+scored as (
+    select c.id, coalesce(t.score, 0)::float8 as text_score,
+        coalesce(nullif(1 - (v.embedding <=> %(vector)s::halfvec), 'NaN'), 0) as cosine,
+        t.id is not null as in_text, n.id is not null as in_vectors
+    from (select id from told union select id from near) c
+    left join told t using (id) left join near n using (id)
+    left join rotina.vector v
+        on v.home = {vector_home} and v.space_id = {space} and v.chunk_id = c.id
+), ranked as (
+    select *, row_number() over (order by text_score desc, id) as text_rank,
+        row_number() over (order by cosine desc, id) as vector_rank
+    from scored
+), found as (
+    select id, text_score, cosine as vector_score,
+        (%(text_weight)s * {text_part} + %(vector_weight)s * {vector_part})::float8 as score
+    from ranked order by score desc, id limit %(k)s
+)
+
+-- name: search
+-- One statement. No row: what was remembered of the collection is stale, or it is gone. A row
+-- without a chunk: nothing was found.
+with own as (
+    select c.chunks, greatest(1.0, c.words::float8 / greatest(c.chunks, 1)) as mean_length
+    from rotina.collection c
+    where c.id = %(collection_id)s and c.generation = %(generation)s
+        and (c.restricted > 0, c.english > 0, c.portuguese > 0)
+            = (%(restricted)s, %(english)s, %(portuguese)s)
+), {halves}
+select c.id as chunk_id, d.id as document_id, d.name as document, d.uri, d.version, d.title,
+    c.section, c.text, c.span_start as start, c.span_end as "end", c.page, c.index, d.metadata,
+    f.text_score, f.vector_score, f.score
+from own left join (
+    found f join rotina.chunk c on c.home = {chunk_home} and c.id = f.id
+    join rotina.document d on d.collection_id = %(collection_id)s and d.id = c.document_id
+) on true
+order by f.score desc, c.id;
+
+-- name: chunk_vectors
+-- Of some chunks.
+select chunk_id, embedding from rotina.vector
+where home = %(home)s and space_id = %(space_id)s and chunk_id = any(%(ids)s::uuid[]);
+
+-- name: neighbours
+-- The chunks beside each of these, up to `reach` before and after.
+select c.document_id, c.index, c.span_start as start, c.span_end as "end", c.section, c.page
+from rotina.chunk c join unnest(%(documents)s::uuid[], %(indexes)s::integer[]) as w (id, index)
+    on c.document_id = w.id and c.index between w.index - %(reach)s and w.index + %(reach)s
+where c.home = %(home)s
+order by c.document_id, c.index;
+
+-- name: spans
+-- Characters of documents.
+select w.n, substr(d.text, w.first + 1, w.last - w.first) as text
+from unnest(%(documents)s::uuid[], %(firsts)s::integer[], %(lasts)s::integer[])
+    with ordinality as w (id, first, last, n)
+join rotina.document d on d.collection_id = %(collection_id)s and d.id = w.id;
 
 -- name: vectors
 -- Every chunk behind a filter with its vector.
-select c.id, c.text, c.embedding::real[] as embedding, d.name as document, d.metadata
-from rotina.chunk c join rotina.document d on d.id = c.document_id
-where c.collection_id = %(collection_id)s and {filter}
+select c.id, c.text, v.embedding, d.name as document, d.metadata
+from rotina.vector v join rotina.chunk c on c.home = %(chunk_home)s and c.id = v.chunk_id
+    join rotina.document d on d.collection_id = %(collection_id)s and d.id = c.document_id
+where v.home = %(vector_home)s and v.space_id = %(space_id)s
+    and (%(filter)s::jsonpath is null or d.metadata @@ %(filter)s::jsonpath)
 order by d.uri, c.index;

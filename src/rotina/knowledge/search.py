@@ -1,16 +1,15 @@
 """Search: one statement, and the choice between exact distances and the HNSW index."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, LiteralString
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-from psycopg.sql import SQL, Composable, Literal
+from psycopg.sql import SQL, Composable, Composed, Literal
 
-from rotina.database import load_queries
-from rotina.knowledge.filters import Values
-from rotina.knowledge.model import Collection, Weights
+from rotina.database import Pool, load_queries, query_as_tenant
+from rotina.knowledge.model import Collection, Space, Weights
+from rotina.knowledge.vectors import Halfvec
 from rotina.knowledge.words import CONFIGURATIONS, fold
 
 EXACT_CHUNKS = 20_000
@@ -21,6 +20,35 @@ LONGEST_QUESTION = 200
 """Different words of a question that count: a pasted page must not cost a scan a word."""
 K1, B = 1.2, 0.75
 """BM25's saturation and length normalisation (Robertson & Zaragoza, 2009)."""
+LIKENESS = 0.55
+"""Trigrams that two words have to share, of all that they have, to be taken for one another."""
+LEAST_LETTERS = 4
+"""Of a word that is likened to others: the trigrams of a shorter one say little."""
+# What a half adds to the score, by whether both halves are asked and whether ranks are fused.
+_PARTS: dict[tuple[bool, bool], tuple[LiteralString, LiteralString]] = {
+    (False, False): ("t.score", "n.cosine"),
+    (False, True): ("1.0 / (%(constant)s + t.rank)", "1.0 / (%(constant)s + n.rank)"),
+    (True, False): ("text_score", "cosine"),
+    (True, True): (
+        "case when in_text then 1.0 / (%(constant)s + text_rank) else 0 end",
+        "case when in_vectors then 1.0 / (%(constant)s + vector_rank) else 0 end",
+    ),
+}
+SCANNED_COST = 8.0
+"""What one vector costs that HNSW looks at and a filter judges, in units of one that is read by its
+document's id (`python -m benchmarks.knowledge --set plans`)."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which documents a search may see."""
+
+    filter: str | None = None
+    """A jsonpath predicate over their metadata."""
+    access: Sequence[str] | None = None
+    """Labels of who asks; None sees everything."""
+    moment: datetime | None = None
+    """When they have to hold; None is whenever."""
 
 
 @dataclass(frozen=True)
@@ -28,97 +56,173 @@ class Question:
     """A search, ready for SQL."""
 
     collection: Collection
+    space: Space
     text: str
-    vector: str | None
-    """In pgvector's text form; None for a search by words alone."""
+    vector: Halfvec | None
+    """None for a search by words alone, and where there is no vector to compare with."""
     k: int
     weights: Weights
-    condition: Composable
-    """The filter, over `d.metadata`."""
-    values: Values
-    filtered: bool
-    scope: Mapping[str, Any]
-    """Chunks, words and languages behind the filter."""
+    scope: Scope
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether some documents may have to be left out."""
+        return self.scope.filter is not None or self.collection.restricted > 0
+
+    @property
+    def by_text(self) -> bool:
+        """Whether words count."""
+        return self.weights.text > 0
+
+    @property
+    def by_vectors(self) -> bool:
+        """Whether vectors count."""
+        return self.weights.vectors > 0 and self.vector is not None
 
     @property
     def candidates(self) -> int:
         """What each half hands on."""
-        return max(CANDIDATES, 2 * self.k)
+        both = self.by_text and self.by_vectors
+        return max(CANDIDATES, 2 * self.k) if both else max(CANDIDATES // 2, self.k)
+
+    def scoped(self) -> dict[str, Any]:
+        """Parameters of every statement with a scope; a condition that all documents meet is none.
+
+        Otherwise PostgreSQL would guess how many do.
+        """
+        scope = self.scope if self.collection.restricted else Scope(self.scope.filter)
+        return {
+            "collection_id": self.collection.id,
+            "filter": scope.filter,
+            "access": None if scope.access is None else list(scope.access),
+            "moment": scope.moment,
+        }
 
     def parameters(self) -> dict[str, Any]:
         """Of the statement `search`."""
         languages = [self.collection.language] if self.collection.language else None
         words = list(dict.fromkeys(fold(self.text)))[:LONGEST_QUESTION]
-        vector = self.vector or literal_zero(self.collection.dimension or 1)
         return {
-            **self.values,
-            "collection_id": self.collection.id,
-            "words": words if self.weights.text else [],
+            **self.scoped(),
+            "generation": self.collection.generation,
+            "restricted": self.collection.restricted > 0,
+            "english": self.collection.english > 0,
+            "portuguese": self.collection.portuguese > 0,
+            "words": words,
             "configurations": [
-                CONFIGURATIONS[each] for each in languages or self.scope["languages"]
+                CONFIGURATIONS[each] for each in languages or self.collection.languages
             ],
-            "chunks": self.scope["chunks"],
-            "mean_length": max(1.0, self.scope["words"] / self.scope["chunks"]),
             "k1": K1,
             "b": B,
-            "vector": vector,
-            "text_candidates": self.candidates,
-            "vector_candidates": self.candidates if self.vector else 0,
+            "likeness": LIKENESS,
+            "least_letters": LEAST_LETTERS,
+            "vector": self.vector,
             "text_weight": self.weights.text,
-            "vector_weight": self.weights.vectors if self.vector else 0.0,
+            "vector_weight": self.weights.vectors,
+            "constant": self.weights.rank_constant,
             "k": self.k,
         }
 
 
-def literal_zero(dimension: int) -> str:
-    """A vector without direction: its cosine with any other counts as 0."""
-    return "[" + ",".join(["0"] * dimension) + "]"
+async def search(pool: Pool, tenant: str, question: Question) -> list[dict[str, Any]] | None:
+    """Rows of the statement `search`, best first; None when the collection has changed.
 
-
-async def search(
-    connection: AsyncConnection[DictRow], question: Question, *, indexed: bool
-) -> list[dict[str, Any]]:
-    """Rows of the statement `search`, best first.
-
-    With an index, an unfiltered search and one whose filter leaves many chunks go through it; any
-    other computes every distance. Should the index run dry behind a filter, that happens as well.
+    With an index, an unrestricted search and one that leaves many chunks go through it; any other
+    computes every distance. Should the index run dry behind a filter, that happens as well.
     """
-    nearest = indexed and question.vector is not None and question.scope["chunks"] > EXACT_CHUNKS
-    if nearest:
-        tune = {"candidates": str(min(1000, 2 * question.candidates))}
-        await connection.execute(load_queries("rotina.knowledge")["tune_scan"], tune)
-        rows = await _run(connection, question, nearest=True)
-        if len(rows) == min(question.k, question.scope["chunks"]):
-            return rows
-    return await _run(connection, question, nearest=False)
+    nearest = question.space.indexed and question.by_vectors
+    if nearest and question.is_restricted:
+        nearest = await _leaves_many(pool, tenant, question)
+    rows = await _run(pool, tenant, question, nearest=nearest)
+    wanted = min(question.k, question.collection.chunks)
+    if nearest and question.is_restricted and rows is not None and len(rows) < wanted:
+        rows = await _run(pool, tenant, question, nearest=False)
+    return rows
+
+
+async def _leaves_many(pool: Pool, tenant: str, question: Question) -> bool:
+    """Whether going through the index costs less than reading all that the filter leaves.
+
+    With a share s of n chunks left, exact search reads s·n vectors; HNSW looks at c/s of them until
+    c pass. PostgreSQL's statistics estimate s.
+    """
+    collection = question.collection
+    sql = load_queries("rotina.knowledge")
+    statement = SQL(sql["estimate_documents"])
+    rows = await query_as_tenant(pool, tenant, statement, question.scoped())
+    share = max(1, rows[0]["documents"]) / max(1, collection.documents)
+    left = share * collection.chunks
+    return bool(left > EXACT_CHUNKS or left > SCANNED_COST * question.candidates / share)
 
 
 async def _run(
-    connection: AsyncConnection[DictRow], question: Question, *, nearest: bool
-) -> list[dict[str, Any]]:
-    statement = SQL(load_queries("rotina.knowledge")["search"]).format(
-        filter=question.condition,
-        hit_filter=SQL("h.document_id in (select id from scope)" if question.filtered else "true"),
-        near_filter=_near_filter(question, nearest=nearest),
-        distance=_distance(question, nearest=nearest),
+    pool: Pool, tenant: str, question: Question, *, nearest: bool
+) -> list[dict[str, Any]] | None:
+    sql = load_queries("rotina.knowledge")
+    looked_at = min(1000, max(40, 2 * question.candidates)) if nearest else 40
+    rows = await query_as_tenant(
+        pool,
+        tenant,
+        _statement(question, nearest=nearest),
+        question.parameters(),
+        enter=SQL(sql["enter_search"]),
+        settings={"candidates": str(looked_at)},
     )
-    return await (await connection.execute(statement, question.parameters())).fetchall()
+    if not rows:
+        return None
+    return [row for row in rows if row["chunk_id"] is not None]
 
 
-def _near_filter(question: Question, *, nearest: bool) -> Composable:
-    if not question.filtered:
-        return SQL("true")
-    if not nearest:
-        return SQL("c.document_id in (select id from scope)")
-    # Asked of one neighbour after the other: a join would be planned without the index.
-    return SQL("(select {} from rotina.document d where d.id = c.document_id)").format(
-        question.condition
+def _statement(question: Question, *, nearest: bool) -> Composed:
+    """Ids of tables and limits stand in the text, because plans depend on them."""
+    sql = load_queries("rotina.knowledge")
+    listed = question.is_restricted and not nearest
+    both = question.by_text and question.by_vectors
+    halves = "\n".join(
+        sql[name]
+        for name, wanted in (
+            ("scope", listed),
+            ("text_half", question.by_text),
+            ("vector_half", question.by_vectors),
+            ("fuse_both", both),
+            ("fuse_text", not both and question.by_text),
+            ("fuse_vectors", not both and not question.by_text),
+        )
+        if wanted
     )
+    judged = question.is_restricted and nearest
+    text_part, vector_part = _PARTS[both, question.weights.fusion == "ranks"]
+    return SQL(sql["search"]).format(
+        halves=SQL(halves).format(
+            documents=SQL("array(select id from scope)" if listed else "null::uuid[]"),
+            hit_filter=_judged("h.document_id") if judged else SQL("true"),
+            candidates=Literal(question.candidates),
+            distance=_distance(question, nearest=nearest),
+            vector_home=Literal(question.space.home),
+            space=Literal(question.space.id),
+            near_filter=_near_filter(listed=listed, judged=judged),
+            text_part=SQL(text_part),
+            vector_part=SQL(vector_part),
+        ),
+        chunk_home=Literal(question.collection.home),
+    )
+
+
+def _near_filter(*, listed: bool, judged: bool) -> Composable:
+    if judged:
+        # Asked of one neighbour after the other: a join would be planned without the index.
+        return _judged("v.document_id")
+    return SQL("v.document_id in (select id from scope)" if listed else "true")
+
+
+def _judged(document: LiteralString) -> Composable:
+    judgement = load_queries("rotina.knowledge")["is_in_scope"]
+    return SQL("({})").format(SQL(judgement).format(document=SQL(document)))
 
 
 def _distance(question: Question, *, nearest: bool) -> Composable:
     """Only an expression with the dimension's cast is the index's."""
     if not nearest:
-        return SQL("c.embedding <=> %(vector)s::halfvec")
-    dimension = Literal(question.collection.dimension)
-    return SQL("c.embedding::halfvec({0}) <=> %(vector)s::halfvec({0})").format(dimension)
+        return SQL("v.embedding <=> %(vector)s::halfvec")
+    dimension = Literal(question.space.dimension)
+    return SQL("v.embedding::halfvec({0}) <=> %(vector)s::halfvec({0})").format(dimension)

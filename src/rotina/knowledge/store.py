@@ -1,12 +1,13 @@
-"""Writing: a document's chunks and vectors, all in one transaction."""
+"""Writing: documents, their chunks and vectors, all in one transaction.
 
-import base64
-import hashlib
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+A chunk whose text and headings are the same as before stays as it is, with its vectors in every
+space; only what is new is inserted, and only that has to be embedded.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -15,82 +16,44 @@ from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 from rotina.database import load_queries
-from rotina.errors import CollectionNotFoundError, EmptyDocumentError, KnowledgeError
-from rotina.knowledge.chunking import Chunk, chunk
-from rotina.knowledge.document import Document
-from rotina.knowledge.model import Added, Collection, Language
-from rotina.knowledge.words import CONFIGURATIONS, fold, guess_language
+from rotina.errors import CollectionNotFoundError, KnowledgeChangedError, KnowledgeError
+from rotina.knowledge.model import Added, Collection, Space
+from rotina.knowledge.preparing import Prepared, embedded_text
+from rotina.knowledge.vectors import reals
+from rotina.knowledge.words import CONFIGURATIONS, fold
 
-CHUNKING = "1"
-"""Changes when the same text would be cut, folded or embedded in another way."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Place = tuple[str, int]
+"""A document's URI and a chunk's place in it."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A document on its way into a collection."""
+class Embedded:
+    """Vectors that one model made for chunks, scaled to length 1."""
 
-    document: Document
-    uri: str
-    metadata: Mapping[str, Any]
-    language: Language
-    content_hash: str
-    chunks: list[Chunk]
-
-    @property
-    def inputs(self) -> list[str]:
-        """What is embedded for each chunk: it, under the headings above it."""
-        return [_with_context(each) for each in self.chunks]
+    space_id: UUID
+    model: str
+    vectors: Mapping[Place, "NDArray[np.float32]"]
 
 
-def prepare(
-    document: Document,
-    collection: Collection,
-    *,
-    uri: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    language: Language | None = None,
-) -> Prepared:
-    """Chunk a document; takes a second for some megabytes, so keep it off an event loop.
+@dataclass
+class _Writing:
+    """One transaction's worth."""
 
-    Raises `EmptyDocumentError` for a text without words and `KnowledgeError` for what PostgreSQL
-    cannot store.
-    """
-    if not fold(document.text):
-        raise EmptyDocumentError(f"{document.name!r} has no words: there is nothing to search for")
-    language = collection.language or language or guess_language(document.text)
-    prepared = Prepared(
-        document=document,
-        uri=uri or document.name,
-        metadata=dict(metadata or {}),
-        language=language,
-        content_hash=_content_hash(document, language),
-        chunks=chunk(document),
-    )
-    _check_storable(prepared)
-    return prepared
+    connection: AsyncConnection[DictRow]
+    tenant: str
+    collection: Collection
+    home: UUID
+    fresh: list[tuple[UUID, UUID, Place]] = field(default_factory=list)
+    """New chunks: id, document's id, place."""
 
-
-def pack(vectors: Sequence[Sequence[float]]) -> list[str]:
-    """Each vector scaled to length 1, as base64 of little-endian half floats."""
-    import numpy as np  # noqa: PLC0415 - a tenth of a second
-
-    matrix = np.asarray(vectors, dtype=np.float64).reshape(len(vectors), -1)
-    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
-    scaled = (matrix / np.where(lengths == 0, 1, lengths)).astype("<f2")
-    return [base64.b64encode(row.tobytes()).decode("ascii") for row in scaled]
-
-
-def literal(packed: str) -> str:
-    """A packed vector in pgvector's text form."""
-    import numpy as np  # noqa: PLC0415 - a tenth of a second
-
-    values = np.frombuffer(base64.b64decode(packed), dtype="<f2")
-    return "[" + ",".join(f"{value:.6g}" for value in values.tolist()) + "]"
-
-
-def dimension_of(packed: str) -> int:
-    """How many components a packed vector has."""
-    return len(base64.b64decode(packed)) // 2
+    async def run(self, name: str, values: Mapping[str, Any]) -> list[DictRow]:
+        sql = load_queries("rotina.knowledge")[name]
+        cursor = await self.connection.execute(sql, values)
+        return await cursor.fetchall() if cursor.description else []
 
 
 @asynccontextmanager
@@ -107,54 +70,56 @@ async def store(
     connection: AsyncConnection[DictRow],
     tenant: str,
     collection: Collection,
-    prepared: Prepared,
-    vectors: Sequence[str],
-    model: str,
-) -> Added:
-    """Put the document in the place of its version before; `connection` is in tenant scope.
+    batch: Sequence[Prepared],
+    embedded: Sequence[Embedded],
+) -> list[Added]:
+    """Put documents in the place of their versions before; `connection` is in tenant scope.
 
-    `vectors` are packed, one a chunk. Raises `KnowledgeError` when the collection's vectors are
-    another model's, and `CollectionNotFoundError` when it was deleted meanwhile.
+    The URIs of a batch differ. Raises `KnowledgeChangedError` when a vector lacks that was not
+    needed when the documents were embedded (embed what `missing` says, and store again),
+    `KnowledgeError` when vectors are another model's than the collection's, and
+    `CollectionNotFoundError` when it was deleted meanwhile.
     """
-    dimensions = {dimension_of(vector) for vector in vectors}
-    if len(dimensions) != 1:
-        raise KnowledgeError(
-            f"The route {collection.route!r} gave vectors of {sorted(dimensions)} dimensions for "
-            "one document: let it name deployments of one model"
+    sql = load_queries("rotina.knowledge")
+    cursor = await connection.execute(sql["lock_collection"], {"id": collection.id})
+    locked = await cursor.fetchone()
+    if locked is None:
+        raise CollectionNotFoundError(f"The collection {collection.name!r} was deleted meanwhile")
+    writing = _Writing(connection, tenant, collection, locked["home"])
+    rows = await _put_documents(writing, batch)
+    for prepared in batch:
+        row = rows[prepared.uri]
+        if row["version"] > 1:
+            await _keep_same_chunks(writing, row["id"], prepared)
+        else:
+            writing.fresh += [
+                (uuid7(), row["id"], (prepared.uri, place)) for place in range(len(prepared.chunks))
+            ]
+    await _insert_chunks(writing, batch)
+    for space in await writing.run("lock_spaces", {"id": collection.id}):
+        await _insert_vectors(writing, Space.model_validate(space), embedded)
+    return [
+        Added(
+            document_id=rows[prepared.uri]["id"],
+            chunks=len(prepared.chunks),
+            unchanged=False,
+            version=rows[prepared.uri]["version"],
         )
-    await _claim(connection, collection, dimensions.pop(), model)
-    words = [fold(text) for text in prepared.inputs]
-    row = await _put_document(connection, tenant, collection, prepared, sum(map(len, words)))
-    await connection.execute(load_queries("rotina.knowledge")["delete_chunks"], row)
-    async with connection.cursor() as cursor:
-        await cursor.executemany(
-            load_queries("rotina.knowledge")["insert_chunk"],
-            [
-                {
-                    **row,
-                    "id": uuid7(),
-                    "index": index,
-                    "start": each.start,
-                    "end": each.end,
-                    "page": each.page,
-                    "context": each.context,
-                    "text": each.text,
-                    "length": len(terms),
-                    "configuration": CONFIGURATIONS[prepared.language],
-                    "words": " ".join(terms),
-                    "embedding": literal(vector),
-                }
-                for index, (each, terms, vector) in enumerate(
-                    zip(prepared.chunks, words, vectors, strict=True)
-                )
-            ],
-        )
-    return Added(
-        document_id=row["document_id"],
-        chunks=len(prepared.chunks),
-        unchanged=False,
-        version=row["version"],
-    )
+        for prepared in batch
+    ]
+
+
+async def missing(
+    connection: AsyncConnection[DictRow], collection: Collection, prepared: Prepared
+) -> list[int]:
+    """Places of the chunks that are not stored yet: those that have to be embedded."""
+    sql = load_queries("rotina.knowledge")
+    key = {"collection_id": collection.id, "uri": prepared.uri}
+    row = await (await connection.execute(sql["get_document"], key)).fetchone()
+    if row is None:
+        return list(range(len(prepared.chunks)))
+    stored = await _stored_chunks(connection, collection.home, row["id"])
+    return [place for place, text in enumerate(prepared.inputs) if not _take(stored, text)]
 
 
 async def is_known(
@@ -170,124 +135,189 @@ async def is_known(
 async def keep(
     connection: AsyncConnection[DictRow], collection_id: UUID, prepared: Prepared
 ) -> Added | None:
-    """Take over the metadata of content that is stored already; None when it is not (any more)."""
+    """Take over what is said of content that is stored already; None when it is not (any more)."""
     values = {
         "collection_id": collection_id,
         "uri": prepared.uri,
         "content_hash": prepared.content_hash,
-        "metadata": Jsonb(prepared.metadata),
+        "metadata": Jsonb(dict(prepared.metadata)),
+        "access": prepared.access,
+        "valid_from": prepared.valid_from,
+        "valid_to": prepared.valid_to,
     }
     cursor = await connection.execute(load_queries("rotina.knowledge")["keep_document"], values)
     row = await cursor.fetchone()
     return None if row is None else Added(**row, unchanged=True)
 
 
-def check_model(collection: Collection, dimension: int, model: str) -> None:
-    """Raise `KnowledgeError` for vectors that cannot be compared with the collection's."""
-    if collection.dimension in (None, dimension) and collection.model in (None, model):
+def check_model(name: str, space: Space, dimension: int, model: str) -> None:
+    """Raise `KnowledgeError` for vectors that cannot be compared with the space's."""
+    if space.dimension in (None, dimension) and space.model in (None, model):
         return
     raise KnowledgeError(
-        f"The vectors of {collection.name!r} are {collection.model!r}'s, with "
-        f"{collection.dimension} dimensions, and the route {collection.route!r} now gives "
-        f"{model!r}'s, with {dimension}: they cannot be compared. Point the route back to the old "
-        "model, or create another collection and add the documents to it"
+        f"The vectors of {name!r} are {space.model!r}'s, with {space.dimension} dimensions, and "
+        f"the route {space.route!r} now gives {model!r}'s, with {dimension}: they cannot be "
+        f"compared. Point the route back to the old model, and embed the collection again by a "
+        f"route of the new one: `rotina kb reindex {name} --route …`"
+    )
+
+
+async def _put_documents(writing: _Writing, batch: Sequence[Prepared]) -> dict[str, DictRow]:
+    documents = [prepared.document for prepared in batch]
+    rows = await writing.run(
+        "put_documents",
+        {
+            "tenant": writing.tenant,
+            "collection_id": writing.collection.id,
+            "ids": [uuid7() for _ in batch],
+            "uris": [prepared.uri for prepared in batch],
+            "names": [document.name for document in documents],
+            "titles": [document.metadata.get("title") for document in documents],
+            "media_types": [document.media_type for document in documents],
+            "languages": [prepared.language for prepared in batch],
+            "hashes": [document.sha256 for document in documents],
+            "content_hashes": [prepared.content_hash for prepared in batch],
+            "texts": [document.text for document in documents],
+            "pages": [Jsonb([page.model_dump() for page in each.pages]) for each in documents],
+            "metadata": [Jsonb(dict(prepared.metadata)) for prepared in batch],
+            "access": [Jsonb(prepared.access) for prepared in batch],
+            "valid_from": [prepared.valid_from for prepared in batch],
+            "valid_to": [prepared.valid_to for prepared in batch],
+            "chunks": [len(prepared.chunks) for prepared in batch],
+            "words": [sum(len(fold(text)) for text in prepared.inputs) for prepared in batch],
+        },
+    )
+    return {row["uri"]: row for row in rows}
+
+
+async def _keep_same_chunks(writing: _Writing, document_id: UUID, prepared: Prepared) -> None:
+    """Chunks that are there already get their new places; those that are not needed go."""
+    stored = await _stored_chunks(writing.connection, writing.home, document_id)
+    kept: list[tuple[UUID, int]] = []
+    for place, text in enumerate(prepared.inputs):
+        if found := _take(stored, text):
+            kept.append((found, place))
+        else:
+            writing.fresh.append((uuid7(), document_id, (prepared.uri, place)))
+    ids = [chunk_id for chunk_id, _ in kept]
+    values = {"home": writing.home, "document_id": document_id, "kept": ids}
+    await writing.run("delete_chunks", values)
+    chunks = [prepared.chunks[place] for _, place in kept]
+    await writing.run(
+        "move_chunks",
+        {
+            "home": writing.home,
+            "ids": ids,
+            "indexes": [place for _, place in kept],
+            "starts": [each.start for each in chunks],
+            "ends": [each.end for each in chunks],
+            "pages": [each.page for each in chunks],
+            "sections": [section(each.headings) for each in chunks],
+        },
+    )
+
+
+async def _stored_chunks(
+    connection: AsyncConnection[DictRow], home: UUID, document_id: UUID
+) -> dict[str, list[UUID]]:
+    """Ids by what was embedded, the last first."""
+    sql = load_queries("rotina.knowledge")["list_chunks"]
+    cursor = await connection.execute(sql, {"home": home, "document_id": document_id})
+    stored: dict[str, list[UUID]] = {}
+    for row in reversed(await cursor.fetchall()):
+        stored.setdefault(embedded_text(row["context"], row["text"]), []).append(row["id"])
+    return stored
+
+
+def _take(stored: dict[str, list[UUID]], text: str) -> UUID | None:
+    """The first stored chunk of this text that nobody took yet."""
+    ids = stored.get(text)
+    return ids.pop() if ids else None
+
+
+async def _insert_chunks(writing: _Writing, batch: Sequence[Prepared]) -> None:
+    if not writing.fresh:
+        return
+    of = {prepared.uri: prepared for prepared in batch}
+    chunks = [of[uri].chunks[place] for _, _, (uri, place) in writing.fresh]
+    words = [fold(embedded_text(each.context, each.text)) for each in chunks]
+    await writing.run(
+        "insert_chunks",
+        {
+            "home": writing.home,
+            "tenant": writing.tenant,
+            "collection_id": writing.collection.id,
+            "ids": [chunk_id for chunk_id, _, _ in writing.fresh],
+            "documents": [document_id for _, document_id, _ in writing.fresh],
+            "indexes": [place for _, _, (_, place) in writing.fresh],
+            "starts": [each.start for each in chunks],
+            "ends": [each.end for each in chunks],
+            "pages": [each.page for each in chunks],
+            "sections": [section(each.headings) for each in chunks],
+            "contexts": [each.context for each in chunks],
+            "texts": [each.text for each in chunks],
+            "lengths": [len(each) for each in words],
+            "words": [" ".join(each) for each in words],
+            "configurations": [
+                CONFIGURATIONS[of[uri].language] for _, _, (uri, _) in writing.fresh
+            ],
+        },
+    )
+    # In order, so that two writers never wait for each other in a circle.
+    vocabulary = sorted({word for each in words for word in each})
+    values = {"collection_id": writing.collection.id, "words": vocabulary}
+    await writing.run("insert_words", values)
+
+
+async def _insert_vectors(writing: _Writing, space: Space, embedded: Sequence[Embedded]) -> None:
+    given = [each for each in embedded if each.space_id == space.id]
+    vectors = {place: (v, each.model) for each in given for place, v in each.vectors.items()}
+    lacking = [place for _, _, place in writing.fresh if place not in vectors]
+    if lacking:
+        raise KnowledgeChangedError(
+            f"{lacking[0][0]!r} was changed, or {writing.collection.name!r} embedded anew, "
+            "meanwhile: add it again"
+        )
+    if not writing.fresh:
+        return
+    wanted = [vectors[place] for _, _, place in writing.fresh]
+    matrix = await _claim(writing, space, wanted)
+    await writing.run(
+        "insert_vectors",
+        {
+            "home": space.home,
+            "space_id": space.id,
+            "tenant": writing.tenant,
+            "values": reals(matrix),
+            "dimension": matrix.shape[1],
+            "chunks": [chunk_id for chunk_id, _, _ in writing.fresh],
+            "documents": [document_id for _, document_id, _ in writing.fresh],
+        },
     )
 
 
 async def _claim(
-    connection: AsyncConnection[DictRow], collection: Collection, dimension: int, model: str
-) -> None:
-    sql = load_queries("rotina.knowledge")
-    cursor = await connection.execute(sql["lock_collection"], {"id": collection.id})
-    row = await cursor.fetchone()
-    if row is None:
-        raise CollectionNotFoundError(f"The collection {collection.name!r} was deleted meanwhile")
-    check_model(Collection.model_validate(row), dimension, model)
-    if row["dimension"] is None:
-        values = {"id": collection.id, "dimension": dimension, "model": model}
-        await connection.execute(sql["set_embedding"], values)
+    writing: _Writing, space: Space, wanted: Sequence[tuple["NDArray[np.float32]", str]]
+) -> "NDArray[np.float32]":
+    """The vectors as one matrix, if they fit the space; the first ones decide what fits."""
+    import numpy as np  # noqa: PLC0415 - a tenth of a second
 
-
-async def _put_document(
-    connection: AsyncConnection[DictRow],
-    tenant: str,
-    collection: Collection,
-    prepared: Prepared,
-    words: int,
-) -> dict[str, Any]:
-    document = prepared.document
-    values = {
-        "id": uuid7(),
-        "tenant": tenant,
-        "collection_id": collection.id,
-        "uri": prepared.uri,
-        "name": document.name,
-        "title": document.metadata.get("title"),
-        "media_type": document.media_type,
-        "language": prepared.language,
-        "sha256": document.sha256,
-        "content_hash": prepared.content_hash,
-        "text": document.text,
-        "pages": Jsonb([page.model_dump() for page in document.pages]),
-        "metadata": Jsonb(prepared.metadata),
-        "chunks": len(prepared.chunks),
-        "words": words,
-    }
-    sql = load_queries("rotina.knowledge")["put_document"]
-    row = await (await connection.execute(sql, values)).fetchone()
-    assert row is not None, "an upsert returns its row"
-    return {
-        "tenant": tenant,
-        "collection_id": collection.id,
-        "document_id": row["id"],
-        "version": row["version"],
-    }
-
-
-def _with_context(each: Chunk) -> str:
-    return f"{each.context}\n{each.text}" if each.context else each.text
-
-
-def _content_hash(document: Document, language: Language) -> str:
-    pages = [page.model_dump() for page in document.pages]
-    title = document.metadata.get("title")
-    facts = [CHUNKING, language, document.name, title, document.text, pages]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _check_storable(prepared: Prepared) -> None:
-    """PostgreSQL has neither NUL nor lone surrogates, and JSON has no NaN."""
-    try:
-        told = json.dumps(dict(prepared.metadata), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    facts = {(vector.size, model) for vector, model in wanted}
+    if len(facts) > 1:
+        told = ", ".join(f"{model!r} with {size} dimensions" for size, model in sorted(facts))
         raise KnowledgeError(
-            f"The metadata of {prepared.uri!r} is no JSON ({error}): use texts, numbers, lists"
-        ) from None
-    texts = [prepared.document.text, prepared.uri, *_texts(json.loads(told))]
-    for text in texts:
-        if "\x00" in text or not _encodes(text):
-            raise KnowledgeError(
-                f"{prepared.uri!r} or its metadata holds NUL characters or lone surrogates, which "
-                "PostgreSQL cannot store: take them out"
-            )
+            f"The route {space.route!r} gave vectors of several models ({told}), which cannot be "
+            "compared: let it name deployments of one model"
+        )
+    dimension, model = facts.pop()
+    check_model(writing.collection.name, space, dimension, model)
+    if space.dimension is None:
+        values = {"id": space.id, "dimension": dimension, "model": model}
+        await writing.run("set_embedding", values)
+        await writing.run("bump_generation", {"id": writing.collection.id})
+    return np.stack([vector for vector, _ in wanted])
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value, keys among them."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for part in value:
-            yield from _texts(part)
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            yield key
-            yield from _texts(part)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def section(headings: Sequence[str]) -> str:
+    """Headings as one text, outermost first."""
+    return " › ".join(headings)

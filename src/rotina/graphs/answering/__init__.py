@@ -1,6 +1,6 @@
 """Answers from passages, every sentence with a citation that code has checked."""
 
-from rotina.graphs.answering.answer import UNKNOWN, Answer, Citation, Sentence
+from rotina.graphs.answering.answer import UNKNOWN, Answer, Sentence
 from rotina.graphs.answering.answering import Answering
 from rotina.graphs.answering.asking import answer
 from rotina.graphs.answering.graph import build_answering
@@ -12,7 +12,6 @@ __all__ = [
     "Answer",
     "Answering",
     "AnsweringState",
-    "Citation",
     "Sentence",
     "answer",
     "build_answering",

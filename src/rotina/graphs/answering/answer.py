@@ -1,11 +1,11 @@
 """What comes back: sentences, each with the characters of a document that prove it."""
 
 from typing import Literal
-from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rotina.graphs.language import Language
+from rotina.knowledge.model import Citation
 
 Status = Literal["answered", "unknown"]
 
@@ -14,21 +14,6 @@ UNKNOWN: dict[Language, str] = {
     "pt": "Não sei: não encontrei uma resposta para isso nos nossos documentos.",
 }
 """What is said when nothing is proven."""
-
-
-class Citation(BaseModel):
-    """Characters of a document: `document_text[start:end] == quote`, always."""
-
-    model_config = ConfigDict(frozen=True)
-
-    chunk_id: UUID
-    document_id: UUID
-    document: str
-    title: str | None
-    page: int | None
-    start: int = Field(ge=0)
-    end: int = Field(ge=0)
-    quote: str
 
 
 class Sentence(BaseModel):

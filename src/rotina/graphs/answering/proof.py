@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from rotina.graphs.answering.answer import Citation, Sentence
+from rotina.graphs.answering.answer import Sentence
 from rotina.graphs.answering.sentences import Numbered
 from rotina.graphs.language import Language, detect
 from rotina.grounding.facts import Facts
@@ -74,16 +74,7 @@ class Shelf:
 
     def _proven(self, text: str, proof: Numbered) -> Sentence:
         passage = proof.passage
-        citation = Citation(
-            chunk_id=passage.chunk_id,
-            document_id=passage.document_id,
-            document=passage.document,
-            title=passage.title,
-            page=passage.page,
-            start=passage.start + proof.start,
-            end=passage.start + proof.end,
-            quote=proof.text,
-        )
+        citation = passage.cite(passage.start + proof.start, passage.start + proof.end)
         translated = self._book(proof).language != self.language
         return Sentence(text=text, citations=[citation], translated=translated)
 

@@ -1,7 +1,8 @@
 """The ingestion state machine: load → chunk → embed (a task a batch) → store → index.
 
 Content that is in the collection already goes from `chunk` to `store`, which only takes over its
-metadata.
+metadata; of changed content only the changed chunks are embedded. When the collection was embedded
+anew meanwhile, `store` goes back to `chunk`.
 """
 
 from typing import Any
@@ -23,11 +24,10 @@ def build_ingestion(
     graph.add_node("load", nodes.load)
     graph.add_node("chunk", nodes.chunk, destinations=("embed", "store"))
     graph.add_node("embed", nodes.embed)
-    graph.add_node("store", nodes.store)
+    graph.add_node("store", nodes.store, destinations=("chunk", "index"))
     graph.add_node("index", nodes.index)
     graph.add_edge(START, "load")
     graph.add_edge("load", "chunk")
     graph.add_edge("embed", "store")
-    graph.add_edge("store", "index")
     graph.add_edge("index", END)
     return graph

@@ -2,20 +2,26 @@
 
 import asyncio
 from typing import Any, Literal
+from uuid import UUID
 
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Send
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
+from pydantic import TypeAdapter
 
-from rotina.errors import KnowledgeError
+from rotina.errors import KnowledgeChangedError
 from rotina.graphs.context import Context
 from rotina.graphs.ingestion.ingestion import Ingested, Ingestion
 from rotina.graphs.ingestion.state import Batch, BatchState, IngestionState
 from rotina.knowledge.document import Document
 from rotina.knowledge.model import Added, Collection
-from rotina.knowledge.store import Prepared, as_tenant, keep, pack, prepare, store
+from rotina.knowledge.preparing import About, Prepared, prepare
+from rotina.knowledge.store import Embedded, as_tenant, keep, store
+from rotina.knowledge.vectors import pack, unpack
 from rotina.runs import FileReference
+
+_ABOUT = TypeAdapter(About)
 
 
 class Nodes:
@@ -34,18 +40,25 @@ class Nodes:
     async def chunk(
         self, state: IngestionState, runtime: Runtime[Context]
     ) -> Command[Literal["embed", "store"]]:
-        """One `embed` task a batch of chunks; none when the content is there already."""
+        """One `embed` task a batch of chunks that are not stored yet; often there is none."""
         knowledge = runtime.context.knowledge
         collection = await knowledge.get(state["collection"])
         prepared = await _prepared(state, collection)
         if await knowledge.knows(collection, prepared):
             return Command(goto="store")
+        missing = await knowledge.missing(collection, prepared)
         texts, size = prepared.inputs, self._ingestion.batch
-        tasks = [
-            BatchState(first=first, texts=texts[first : first + size], route=collection.route)
-            for first in range(0, len(texts), size)
-        ]
-        return Command(goto=[Send("embed", task) for task in tasks])
+        tasks = []
+        for space in collection.spaces:
+            if space.state == "building":
+                continue
+            done = {n for b in _batches(state, space.id) for n in b["places"]}
+            left = [place for place in missing if place not in done]
+            for places in _batched(left, size):
+                part = [texts[place] for place in places]
+                task = BatchState(space=str(space.id), places=places, texts=part, route=space.route)
+                tasks.append(Send("embed", task))
+        return Command(goto=tasks or "store")
 
     async def embed(self, state: BatchState, runtime: Runtime[Context]) -> IngestionState:
         """Vectors of one batch; a run that is resumed has those of the finished ones."""
@@ -53,29 +66,39 @@ class Nodes:
             state["texts"], route=state["route"], record=False
         )
         packed = await asyncio.to_thread(pack, answer.vectors)
-        batch: Batch = {"first": state["first"], "vectors": packed, "model": answer.model}
+        batch = Batch(
+            space=state["space"], places=state["places"], vectors=packed, model=answer.model
+        )
         return {"batches": [batch]}
 
-    async def store(self, state: IngestionState, runtime: Runtime[Context]) -> IngestionState:
-        """Document, chunks and vectors in one fenced transaction, in the place of those before."""
+    async def store(
+        self, state: IngestionState, runtime: Runtime[Context]
+    ) -> Command[Literal["chunk", "index"]]:
+        """Document, chunks and vectors in one fenced transaction, in the place of those before.
+
+        Should the collection have changed so that more has to be embedded, that comes first.
+        """
         context = runtime.context
         collection = await context.knowledge.get(state["collection"])
         prepared = await _prepared(state, collection)
-        batches = sorted(state.get("batches", []), key=lambda batch: batch["first"])
 
         async def change(connection: AsyncConnection[DictRow]) -> dict[str, Any]:
             async with as_tenant(connection, context.tenant):
                 # Another run may have stored the same content while this one embedded it.
                 added = await keep(connection, collection.id, prepared)
                 if added is None:
-                    vectors, model = _joined(batches, prepared)
-                    added = await store(
-                        connection, context.tenant, collection, prepared, vectors, model
+                    embedded = _embedded(state, prepared)
+                    (added,) = await store(
+                        connection, context.tenant, collection, [prepared], embedded
                     )
             return added.model_dump(mode="json")
 
-        receipt = await context.effects.transact("store_document", change)
-        return {"ingested": _told(state, prepared, Added.model_validate(receipt))}
+        try:
+            receipt = await context.effects.transact("store_document", change)
+        except KnowledgeChangedError:
+            return Command(goto="chunk")
+        told = _told(state, prepared, Added.model_validate(receipt))
+        return Command(goto="index", update={"ingested": told})
 
     async def index(self, state: IngestionState, runtime: Runtime[Context]) -> IngestionState:
         """Build the vector index when the collection has outgrown exact search."""
@@ -86,28 +109,30 @@ class Nodes:
 
 async def _prepared(state: IngestionState, collection: Collection) -> Prepared:
     document = Document.model_validate(state["loaded"])
-    language = state.get("language")
-    return await asyncio.to_thread(
-        prepare,
-        document,
-        collection,
-        uri=state.get("uri"),
-        metadata=state.get("metadata"),
-        language="pt" if language == "pt" else "en" if language == "en" else None,
-    )
+    return await asyncio.to_thread(prepare, document, collection, _ABOUT.validate_python(state))
 
 
-def _joined(batches: list[Batch], prepared: Prepared) -> tuple[list[str], str]:
-    """All vectors, and the model that made them."""
-    models = {batch["model"] for batch in batches}
-    if not models:
-        raise KnowledgeError(f"{prepared.uri!r} was replaced or deleted meanwhile: add it again")
-    if len(models) > 1:
-        raise KnowledgeError(
-            f"Several models embedded {prepared.uri!r} ({', '.join(sorted(models))}), and their "
-            "vectors cannot be compared: let the route name deployments of one model"
+def _batched(places: list[int], size: int) -> list[list[int]]:
+    return [places[first : first + size] for first in range(0, len(places), size)]
+
+
+def _batches(state: IngestionState, space_id: UUID) -> list[Batch]:
+    return [batch for batch in state.get("batches", []) if batch["space"] == str(space_id)]
+
+
+def _embedded(state: IngestionState, prepared: Prepared) -> list[Embedded]:
+    """What was embedded; several models in one space are refused when it is stored."""
+    return [
+        Embedded(
+            space_id=UUID(batch["space"]),
+            model=batch["model"],
+            vectors={
+                (prepared.uri, place): vector
+                for place, vector in zip(batch["places"], unpack(batch["vectors"]), strict=True)
+            },
         )
-    return [vector for batch in batches for vector in batch["vectors"]], models.pop()
+        for batch in state.get("batches", [])
+    ]
 
 
 def _told(state: IngestionState, prepared: Prepared, added: Added) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 
 class Batch(TypedDict):
-    """Vectors of the chunks from `first` on, packed as `rotina.knowledge.store.pack` does."""
+    """Vectors of some chunks in one space, packed as `rotina.knowledge.vectors.pack` does."""
 
-    first: int
+    space: str
+    places: list[int]
     vectors: list[str]
     model: str
 
@@ -15,13 +16,14 @@ class Batch(TypedDict):
 class BatchState(TypedDict):
     """What one `embed` task gets."""
 
-    first: int
+    space: str
+    places: list[int]
     texts: list[str]
     route: str
 
 
 class IngestionState(TypedDict, total=False):
-    """Input: all up to `language`. Output: `ingested`, an `Ingested`."""
+    """Input: all up to `valid_to`. Output: `ingested`, an `Ingested`."""
 
     document: dict[str, Any]
     """A file reference."""
@@ -30,6 +32,11 @@ class IngestionState(TypedDict, total=False):
     """What the document replaces; the file's name unless given."""
     metadata: dict[str, Any]
     language: str | None
+    access: list[str]
+    """Labels of which who searches needs one; everybody when empty."""
+    valid_from: str | None
+    valid_to: str | None
+    """ISO 8601, with a time zone."""
     loaded: dict[str, Any]
     batches: Annotated[list[Batch], operator.add]
     ingested: NotRequired[dict[str, Any]]

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from rotina.graphs.answering.answer import Citation
 from rotina.graphs.language import Language
 from rotina.graphs.support.phrases import GREETING
 from rotina.graphs.support.tool import Call, Tool, Words
+from rotina.knowledge import Citation
 
 ReplyStatus = Literal[
     "answered",  # from the sources, with citations
