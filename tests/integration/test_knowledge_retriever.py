@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -15,6 +14,7 @@ from rotina.knowledge import Document, KnowledgeBase
 from rotina.knowledge.retriever import RotinaRetriever
 from rotina.settings import Settings
 from tests.scripted_model import ScriptedModel
+from tests.threads import on_a_thread
 
 
 @contextlib.asynccontextmanager
@@ -39,17 +39,8 @@ async def opened(database_url: str) -> AsyncIterator[RotinaRetriever]:
 @pytest.fixture
 def retriever_on_a_thread(database_url: str) -> Iterator[RotinaRetriever]:
     """The retriever with its loop in another thread, as a synchronous program has it."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    context = opened(database_url)
-    try:
-        yield asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result()
-        asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), loop).result()
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with on_a_thread(opened(database_url)) as retriever:
+        yield retriever
 
 
 class OnTheLoop(RotinaRetriever):

@@ -314,6 +314,30 @@ class KnowledgeBase:
             if await cursor.fetchone() is None:
                 raise KnowledgeError(f"There is no document {uri!r} in {collection!r}")
 
+    async def discard(self, collection: str, uris: Sequence[str] | None = None) -> int:
+        """Delete the documents of these URIs, or all; returns how many there were.
+
+        Raises `CollectionNotFoundError`.
+        """
+        async with self.scope() as connection:
+            found = await self.find(connection, collection)
+            await connection.execute(self._sql["lock_collection"], {"id": found.id})
+            key = {"collection_id": found.id, "uris": None if uris is None else list(uris)}
+            return (await connection.execute(self._sql["discard_documents"], key)).rowcount
+
+    async def texts(
+        self, collection: str, uris: Sequence[str]
+    ) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Text and metadata of the documents of these URIs that are there, by URI.
+
+        Raises `CollectionNotFoundError`.
+        """
+        async with self.scope() as connection:
+            found = await self.find(connection, collection)
+            key = {"collection_id": found.id, "uris": list(uris)}
+            rows = await (await connection.execute(self._sql["document_texts"], key)).fetchall()
+        return {row["uri"]: (row["text"], row["metadata"]) for row in rows}
+
     async def vectors(
         self,
         collection: str,

@@ -208,6 +208,16 @@ on conflict do nothing;
 -- Its chunks and vectors go with it.
 delete from rotina.document where collection_id = %(collection_id)s and uri = %(uri)s returning id;
 
+-- name: discard_documents
+-- Those of some URIs, or all when that is null.
+delete from rotina.document where collection_id = %(collection_id)s
+    and (%(uris)s::text[] is null or uri = any(%(uris)s::text[]));
+
+-- name: document_texts
+-- What some URIs stand for.
+select uri, text, metadata from rotina.document
+where collection_id = %(collection_id)s and uri = any(%(uris)s::text[]);
+
 -- name: list_documents
 -- By URI.
 select id, uri, version, name, title, language, sha256, metadata, access, valid_from, valid_to,

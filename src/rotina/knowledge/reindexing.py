@@ -11,9 +11,10 @@ from uuid_utils.compat import uuid7
 
 from rotina.database import load_queries
 from rotina.errors import KnowledgeError
-from rotina.knowledge.base import EXACT_CHUNKS, KnowledgeBase
+from rotina.knowledge.base import KnowledgeBase
 from rotina.knowledge.model import Collection, Space
 from rotina.knowledge.preparing import embedded_text
+from rotina.knowledge.search import EXACT_CHUNKS
 from rotina.knowledge.store import check_model
 from rotina.knowledge.vectors import reals, scale
 
@@ -74,8 +75,10 @@ async def drop_space(knowledge: KnowledgeBase, collection: str, route: str) -> N
 
 async def _begin(knowledge: KnowledgeBase, collection: Collection, route: str) -> Space:
     for space in collection.spaces:
-        if space.route == route and space.state == "current" and not await _is_stale(
-            knowledge, space
+        if (
+            space.route == route
+            and space.state == "current"
+            and not await _is_stale(knowledge, space)
         ):
             raise KnowledgeError(
                 f"{collection.name!r} is embedded by route {route!r} already: name another route"
