@@ -210,7 +210,10 @@ async def test_diversity_leaves_out_what_says_the_same(knowledge: KnowledgeBase)
     for refinement in (Refinement(diversity=0.9), Refinement(diversity=1.0)):
         varied = await knowledge.search("help", "refund", k=2, refinement=refinement)
         assert "d" in named(varied)
-    for bad in ({"diversity": 2}, {"neighbours": -1}, {"rerank_best": 0}, {"rerank_seconds": 0}):
+    refused: list[dict[str, Any]] = [
+        {"diversity": 2}, {"neighbours": -1}, {"rerank_best": 0}, {"rerank_seconds": 0},
+    ]  # fmt: skip
+    for bad in refused:
         with pytest.raises(KnowledgeError):
             Refinement(**bad)
 
