@@ -133,7 +133,10 @@ async def test_ranks_can_be_fused_instead_of_scores(knowledge: KnowledgeBase) ->
     assert found[0].score == pytest.approx(1 / 11 + 0.5 / 11)
     assert named(found)[1] == "reembolso.md", "by vectors alone"
     assert found[1].score == pytest.approx(0.5 / 12)
-    for bad in ({"text": -1}, {"text": 0, "vectors": 0}, {"rank_constant": 0}):
+    refused: list[dict[str, Any]] = [
+        {"text": -1}, {"text": 0, "vectors": 0}, {"rank_constant": 0},
+    ]  # fmt: skip
+    for bad in refused:
         with pytest.raises(KnowledgeError):
             Weights(**bad)
 
@@ -174,12 +177,14 @@ async def test_passages_grow_to_neighbours_and_sections(knowledge: KnowledgeBase
     added = await knowledge.add("help", document(text, "rules.md"))
     question = "refund rule number 57"
     (plain,) = await knowledge.search("help", question, k=1)
+    wider = []
     for refinement in (Refinement(neighbours=1), Refinement(section=True)):
-        (wide, *_) = await knowledge.search("help", question, k=1, refinement=refinement)
+        (wide,) = await knowledge.search("help", question, k=1, refinement=refinement)
         assert wide.start < plain.start
         assert plain.end < wide.end
         assert wide.text == text[wide.start : wide.end]
-    section = wide
+        wider.append(wide)
+    section = wider[1]
     assert section.text.count("Refund rule number") == 120
     assert "Delivery" not in section.text
     found = await knowledge.search("help", "refund", k=3, refinement=Refinement(section=True))
