@@ -1,6 +1,7 @@
 """The neighbours that the gateway is measured beside, installed into the user's cache folder.
 
-`requirements.txt` is compiled from `requirements.in`. `package.json` holds the HTTP server under
+`requirements.txt` is compiled from `requirements.in`, and `vectorstore.txt` from `vectorstore.in`.
+`package.json` holds the HTTP server under
 Portkey at the version of Portkey's own lock file: with the later one that npm would choose, every
 stream is a 500 (Portkey-AI/gateway issue 1389).
 """
@@ -13,13 +14,13 @@ from pathlib import Path
 
 from rotina.embedded.weights import cache_folder
 
-REQUIREMENTS = Path(__file__).parent / "requirements.txt"
 PACKAGES = Path(__file__).parent / "package.json"
 
 
-def python() -> Path | None:
-    """An interpreter that has the Python peers; None, said aloud, where there is none."""
-    folder = _folder("peers", REQUIREMENTS)
+def python(kind: str = "requirements") -> Path | None:
+    """An interpreter that has the Python peers of `KIND.txt`; None, said aloud, without them."""
+    wanted = Path(__file__).parent / f"{kind}.txt"
+    folder = _folder("peers", wanted)
     found = folder / "bin" / "python"
     if (folder / ".ready").exists():
         return found
@@ -30,9 +31,7 @@ def python() -> Path | None:
         subprocess.run(
             [uv, "venv", "-q", "--clear", "--python", sys.executable, folder], check=True
         )
-        subprocess.run(
-            [uv, "pip", "install", "-q", "--python", found, "-r", REQUIREMENTS], check=True
-        )
+        subprocess.run([uv, "pip", "install", "-q", "--python", found, "-r", wanted], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"the Python peers are missing: {error}")
         return None

@@ -445,6 +445,7 @@ async def load(knowledge: KnowledgeBase, pool: Pool, count: int) -> None:
     ]
     vectors = [[sin(n), cos(n), sin(n * 0.7), 0, 0.01] for n in range(1, count + 1)]
     await knowledge.put(collection, batch, vectors, model="scripted")
+    await knowledge.index(collection)
 
 
 @pytest.mark.parametrize("exact", [20, 1000])
@@ -500,7 +501,7 @@ async def test_the_planner_takes_all_indexes(
     assert "document_part_collection_id_metadata_idx" in plan, plan
     hits = await rows(
         pool,
-        "select * from rotina.chunk_hits(%s, %s, null)",
+        "select * from rotina.chunk_hits(%s, %s, null, 10, 1::real)",
         collection.id,
         ["filler", "77", "it's\\"],
     )
@@ -534,7 +535,7 @@ async def test_another_tenant_sees_nothing(
             cursor = await connection.execute(f"select tenant from rotina.{table}")
             assert {row["tenant"] for row in await cursor.fetchall()} == {"rival"}
     forbidden = [
-        ("select * from rotina.chunk_hits(%s, array['refund'], null)", (mine.id,)),
+        ("select * from rotina.chunk_hits(%s, array['refund'], null, 10, 1::real)", (mine.id,)),
         ("select * from rotina.words_like(%s, array['refnd'], 0.1)", (mine.id,)),
         ("select * from rotina.documents_where(%s, null, null, null)", (mine.id,)),
         ("select rotina.estimate_documents(%s, null, null, null)", (mine.id,)),

@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL
 
 from rotina.database.pool import Pool
 from rotina.database.queries import load_queries
@@ -29,7 +29,7 @@ async def tenant_scope(pool: Pool, tenant: str) -> AsyncIterator[AsyncConnection
 async def query_as_tenant(
     pool: Pool,
     tenant: str,
-    statement: SQL | Composed,
+    statement: SQL | bytes,
     values: Mapping[str, Any],
     *,
     enter: SQL | None = None,

@@ -34,12 +34,14 @@ from rotina.knowledge.preparing import About, Prepared, prepare
 from rotina.knowledge.refining import Refinement, refine
 from rotina.knowledge.search import EXACT_CHUNKS, Question, Scope, search
 from rotina.knowledge.store import Embedded, check_model, is_known, keep, missing, store
-from rotina.knowledge.vectors import Halfvec, halfvec, read_halfvecs, scale
+from rotina.knowledge.vectors import Halfvec, halfvec, read_halfvecs, scale, scale_one
 
 _PASSAGES = TypeAdapter(list[Passage])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 POOLED_CHUNKS = 2_000
 """Chunks up to which a collection lives in the pool."""
+KNOWN_WORDS = 100_000
+"""Words of a collection's vocabulary that are remembered while it is filled."""
 ATTEMPTS = 4
 """How often something is done again because the collection changed meanwhile."""
 NOW: Any = object()
@@ -67,6 +69,7 @@ class KnowledgeBase:
         self.gateway = gateway
         self._sql = load_queries("rotina.knowledge")
         self._known: dict[str, Collection] = {}
+        self._words: dict[UUID, set[str]] = {}
 
     def limited_to(self, access: Sequence[str]) -> "KnowledgeBase":
         """The same for somebody who has these access labels and no others."""
@@ -164,32 +167,29 @@ class KnowledgeBase:
         if same is not None:
             return same
         (added,) = await self.put(found, [prepared])
+        await self.index(found)
         return added
 
     async def put(
         self,
         collection: Collection,
         batch: Sequence[Prepared],
-        vectors: Sequence[Sequence[float]] | None = None,
+        vectors: Any = None,
         *,
         model: str = "given",
     ) -> list[Added]:
         """Store prepared documents, all or none: what `add` does, for many at once.
 
-        Their URIs have to differ. `vectors` are one a chunk, in the order of the documents and of
-        their chunks, by `model`; without them the collection's routes embed what is new. Errors as
-        of `add`.
+        Their URIs have to differ. `vectors`, of shape (chunks, dimension), are one a chunk in the
+        order of the documents and of their chunks, by `model`; without them the collection's routes
+        embed what is new. Errors as of `add`. After a bulk load of several batches call `index`.
         """
         for _ in range(ATTEMPTS - 1):
             try:
-                added = await self._put(collection, batch, vectors, model)
-                break
+                return await self._put(collection, batch, vectors, model)
             except KnowledgeChangedError:
                 collection = await self.get(collection.name)
-        else:
-            added = await self._put(collection, batch, vectors, model)
-        await self.index(collection)
-        return added
+        return await self._put(collection, batch, vectors, model)
 
     async def missing(self, collection: Collection, prepared: Prepared) -> list[int]:
         """Places of the document's chunks that have to be embedded before it can be stored."""
@@ -391,7 +391,7 @@ class KnowledgeBase:
         self,
         collection: Collection,
         batch: Sequence[Prepared],
-        vectors: Sequence[Sequence[float]] | None,
+        vectors: Any,
         model: str,
     ) -> list[Added]:
         if vectors is None:
@@ -401,8 +401,15 @@ class KnowledgeBase:
             matrix = await asyncio.to_thread(scale, vectors)
             pairs = dict(zip(places, matrix, strict=True))
             embedded = [Embedded(collection.current.id, model, pairs)]
+        known = self._words.setdefault(collection.id, set())
         async with self.scope() as connection:
-            return await store(connection, self.tenant, collection, batch, embedded)
+            added, vocabulary = await store(
+                connection, self.tenant, collection, batch, embedded, known
+            )
+        if len(batch) > 1 and len(known) < KNOWN_WORDS:
+            # Now that they are committed, the next batch need not bring them again.
+            known |= vocabulary
+        return added
 
     async def _embed(self, collection: Collection, batch: Sequence[Prepared]) -> list[Embedded]:
         """Vectors of what is not stored yet, by every model of the collection."""
@@ -465,8 +472,8 @@ class KnowledgeBase:
     ) -> Halfvec:
         if given is not None:
             check_model(collection.name, space, len(given), space.model or "given")
-            return halfvec(scale([given])[0])
+            return halfvec(scale_one(given))
         # A run records the search, and with it all that came of the vector.
         answer = await self.gateway.embed([query], route=space.route, record=False)
         check_model(collection.name, space, len(answer.vectors[0]), answer.model)
-        return halfvec(scale(answer.vectors)[0])
+        return halfvec(scale_one(answer.vectors[0]))

@@ -121,11 +121,11 @@ select id, %(tenant)s, %(collection_id)s, uri, name, title, media_type, language
     content_hash, text, pages, metadata,
     array(select jsonb_array_elements_text(access)), valid_from, valid_to, chunks, words
 from unnest(
-    %(ids)s::uuid[], %(uris)s::text[], %(names)s::text[], %(titles)s::text[],
-    %(media_types)s::text[], %(languages)s::text[], %(hashes)s::text[],
-    %(content_hashes)s::text[], %(texts)s::text[], %(pages)s::jsonb[], %(metadata)s::jsonb[],
-    %(access)s::jsonb[], %(valid_from)s::timestamptz[], %(valid_to)s::timestamptz[],
-    %(chunks)s::integer[], %(words)s::bigint[]
+    %(ids)b::uuid[], %(uris)b::text[], %(names)b::text[], %(titles)b::text[],
+    %(media_types)b::text[], %(languages)b::text[], %(hashes)b::text[],
+    %(content_hashes)b::text[], %(texts)b::text[], %(pages)b::jsonb[], %(metadata)b::jsonb[],
+    %(access)b::jsonb[], %(valid_from)b::timestamptz[], %(valid_to)b::timestamptz[],
+    %(chunks)b::integer[], %(words)b::bigint[]
 ) as d (
     id, uri, name, title, media_type, language, sha256, content_hash, text, pages, metadata,
     access, valid_from, valid_to, chunks, words
@@ -172,9 +172,9 @@ insert into rotina.chunk (
 select %(home)s, id, %(tenant)s, %(collection_id)s, document_id, index, span_start, span_end, page,
     section, context, text, length, to_tsvector(configuration::regconfig, words)
 from unnest(
-    %(ids)s::uuid[], %(documents)s::uuid[], %(indexes)s::integer[], %(starts)s::integer[],
-    %(ends)s::integer[], %(pages)s::integer[], %(sections)s::text[], %(contexts)s::text[],
-    %(texts)s::text[], %(lengths)s::integer[], %(words)s::text[], %(configurations)s::text[]
+    %(ids)b::uuid[], %(documents)b::uuid[], %(indexes)b::integer[], %(starts)b::integer[],
+    %(ends)b::integer[], %(pages)b::integer[], %(sections)b::text[], %(contexts)b::text[],
+    %(texts)b::text[], %(lengths)b::integer[], %(words)b::text[], %(configurations)b::text[]
 ) as c (
     id, document_id, index, span_start, span_end, page, section, context, text, length, words,
     configuration
@@ -185,7 +185,7 @@ from unnest(
 insert into rotina.vector (home, space_id, chunk_id, tenant, document_id, embedding)
 select %(home)s, %(space_id)s, chunk_id, %(tenant)s, document_id,
     (%(values)s::real[])[(n - 1) * %(dimension)s + 1 : n * %(dimension)s]::halfvec
-from unnest(%(chunks)s::uuid[], %(documents)s::uuid[])
+from unnest(%(chunks)b::uuid[], %(documents)b::uuid[])
     with ordinality as c (chunk_id, document_id, n)
 on conflict do nothing;
 
@@ -201,7 +201,7 @@ on conflict do nothing;
 -- name: insert_words
 -- The collection's vocabulary grows; a word that no chunk has any more finds none.
 insert into rotina.word (collection_id, word)
-select %(collection_id)s, word from unnest(%(words)s::text[]) as w (word)
+select %(collection_id)s, word from unnest(%(words)b::text[]) as w (word)
 on conflict do nothing;
 
 -- name: delete_document
@@ -235,11 +235,13 @@ from rotina.document where collection_id = %(id)s;
 
 -- name: enter_search
 -- As `enter_tenant`, and for HNSW: look at enough neighbours, go on while a filter rejects them.
--- Compiling a plan to machine code takes longer than running it.
+-- Compiling a plan to machine code takes longer than running it; so does planning again what has no
+-- choice to make.
 select set_config('role', 'rotina_tenant', true), set_config('rotina.tenant', %(tenant)s, true),
     set_config('hnsw.ef_search', %(candidates)s, true),
     set_config('hnsw.iterative_scan', 'relaxed_order', true),
-    set_config('hnsw.max_scan_tuples', '200000', true), set_config('jit', 'off', true);
+    set_config('hnsw.max_scan_tuples', '200000', true), set_config('jit', 'off', true),
+    set_config('plan_cache_mode', %(plans)s, true);
 
 -- name: estimate_documents
 -- How many PostgreSQL expects behind a filter.
@@ -270,6 +272,7 @@ from rotina.document d where d.collection_id = %(collection_id)s and d.id = {doc
 -- BM25 over the lexemes, for the best candidates. A word's stems (one a language) count as one
 -- term; one that is a stop word in any of the collection's languages counts in none. A term that no
 -- chunk has is likened by trigrams to words of the collection that some chunk has, and counts less.
+-- Common words bring in no chunks of their own where rarer ones find enough.
 -- ts_rank with all weights 1 is the sum of 1/n² to the lexeme's frequency over π²/6, from which the
 -- frequency is won back (exactly for 1, closely for others). The score is the share of the
 -- question's information (idf) that a chunk holds: in [0, 1), and small where only stray words
@@ -287,9 +290,9 @@ term as (
     where s.told
     group by s.lexeme
 ), exact as materialized (
-    select h.id, t.word, h.length, h.rank
+    select h.id, t.word, h.length, h.rank, h.total
     from rotina.chunk_hits(
-        %(collection_id)s, array(select lexeme from term), {documents}
+        %(collection_id)s, array(select lexeme from term), {documents}, %(enough)s, %(rare)s::real
     ) h join term t using (lexeme)
     where {hit_filter}
 ), alike as materialized (
@@ -304,20 +307,24 @@ term as (
     cross join lateral unnest(tsvector_to_array(to_tsvector(c.configuration, w.word))) as l (lexeme)
     group by asked_word, l.lexeme
 ), hit as materialized (
-    select e.id, e.word, min(e.length) as length, max(e.rank) as rank, 1::real as likeness
+    select e.id, e.word, min(e.length) as length, max(e.rank) as rank, max(e.total) as total,
+        1::real as likeness
     from exact e group by e.id, e.word
     union all
-    select h.id, a.word, min(h.length), max(h.rank), max(a.likeness)
+    select h.id, a.word, min(h.length), max(h.rank), max(h.total), max(a.likeness)
     from rotina.chunk_hits(
-        %(collection_id)s, array(select distinct lexeme from alike), {documents}
+        %(collection_id)s, array(select distinct lexeme from alike), {documents}, %(enough)s,
+        %(rare)s::real
     ) h join alike a using (lexeme)
     where {hit_filter}
     group by h.id, a.word
 ), weighed as (
-    select w.word,
-        ln(1 + (own.chunks - count(h.id) + 0.5) / (count(h.id) + 0.5)) as idf
-    from own cross join (select distinct word from term) w left join hit h using (word)
-    group by w.word, own.chunks
+    select c.word, ln(1 + (c.chunks - c.held + 0.5) / (c.held + 0.5)) as idf
+    from (
+        select w.word, own.chunks, least(own.chunks, greatest(max(h.total), count(h.id))) as held
+        from own cross join (select distinct word from term) w left join hit h using (word)
+        group by w.word, own.chunks
+    ) c
 ), told as materialized (
     select h.id, sum(
         h.likeness * w.idf * f.frequency

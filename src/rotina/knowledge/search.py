@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any
 
-from psycopg.sql import SQL, Composable, Composed, Literal
+from psycopg.sql import SQL
 
 from rotina.database import Pool, load_queries, query_as_tenant
 from rotina.knowledge.model import Collection, Space, Weights
+from rotina.knowledge.statements import Shape, statement
 from rotina.knowledge.vectors import Halfvec
 from rotina.knowledge.words import CONFIGURATIONS, fold
 
@@ -24,16 +25,11 @@ LIKENESS = 0.55
 """Trigrams that two words have to share, of all that they have, to be taken for one another."""
 LEAST_LETTERS = 4
 """Of a word that is likened to others: the trigrams of a shorter one say little."""
-# What a half adds to the score, by whether both halves are asked and whether ranks are fused.
-_PARTS: dict[tuple[bool, bool], tuple[LiteralString, LiteralString]] = {
-    (False, False): ("t.score", "n.cosine"),
-    (False, True): ("1.0 / (%(constant)s + t.rank)", "1.0 / (%(constant)s + n.rank)"),
-    (True, False): ("text_score", "cosine"),
-    (True, True): (
-        "case when in_text then 1.0 / (%(constant)s + text_rank) else 0 end",
-        "case when in_vectors then 1.0 / (%(constant)s + vector_rank) else 0 end",
-    ),
-}
+ENOUGH = 5
+"""Times the candidates that a question's rarer words have to find before its common ones stop
+bringing in chunks of their own."""
+RARE = 0.02
+"""Share of the chunks that hold it up to which a word always brings in its chunks."""
 SCANNED_COST = 8.0
 """What one vector costs that HNSW looks at and a filter judges, in units of one that is read by its
 document's id (`python -m benchmarks.knowledge --set plans`)."""
@@ -98,29 +94,50 @@ class Question:
             "moment": scope.moment,
         }
 
+    def shape(self, *, nearest: bool) -> Shape:
+        """What its plan depends on; `nearest` is through the HNSW index."""
+        return Shape(
+            chunk_home=self.collection.home,
+            vector_home=self.space.home,
+            space=self.space.id,
+            dimension=self.space.dimension,
+            by_text=self.by_text,
+            by_vectors=self.by_vectors,
+            nearest=nearest,
+            restricted=self.is_restricted,
+            ranks=self.weights.fusion == "ranks",
+            candidates=self.candidates,
+        )
+
     def parameters(self) -> dict[str, Any]:
         """Of the statement `search`."""
-        languages = [self.collection.language] if self.collection.language else None
-        words = list(dict.fromkeys(fold(self.text)))[:LONGEST_QUESTION]
         return {
             **self.scoped(),
+            **(self._words() if self.by_text else {}),
             "generation": self.collection.generation,
             "restricted": self.collection.restricted > 0,
             "english": self.collection.english > 0,
             "portuguese": self.collection.portuguese > 0,
-            "words": words,
-            "configurations": [
-                CONFIGURATIONS[each] for each in languages or self.collection.languages
-            ],
-            "k1": K1,
-            "b": B,
-            "likeness": LIKENESS,
-            "least_letters": LEAST_LETTERS,
             "vector": self.vector,
             "text_weight": self.weights.text,
             "vector_weight": self.weights.vectors,
             "constant": self.weights.rank_constant,
             "k": self.k,
+        }
+
+    def _words(self) -> dict[str, Any]:
+        fixed = self.collection.language
+        return {
+            "words": list(dict.fromkeys(fold(self.text)))[:LONGEST_QUESTION],
+            "configurations": [
+                CONFIGURATIONS[each] for each in ([fixed] if fixed else self.collection.languages)
+            ],
+            "enough": ENOUGH * self.candidates,
+            "rare": RARE,
+            "k1": K1,
+            "b": B,
+            "likeness": LIKENESS,
+            "least_letters": LEAST_LETTERS,
         }
 
 
@@ -148,8 +165,8 @@ async def _leaves_many(pool: Pool, tenant: str, question: Question) -> bool:
     """
     collection = question.collection
     sql = load_queries("rotina.knowledge")
-    statement = SQL(sql["estimate_documents"])
-    rows = await query_as_tenant(pool, tenant, statement, question.scoped())
+    estimate = SQL(sql["estimate_documents"])
+    rows = await query_as_tenant(pool, tenant, estimate, question.scoped())
     share = max(1, rows[0]["documents"]) / max(1, collection.documents)
     left = share * collection.chunks
     return bool(left > EXACT_CHUNKS or left > SCANNED_COST * question.candidates / share)
@@ -163,66 +180,15 @@ async def _run(
     rows = await query_as_tenant(
         pool,
         tenant,
-        _statement(question, nearest=nearest),
+        statement(question.shape(nearest=nearest)),
         question.parameters(),
         enter=SQL(sql["enter_search"]),
-        settings={"candidates": str(looked_at)},
+        settings={
+            "candidates": str(looked_at),
+            # Without words and filters it is the same plan whatever is asked.
+            "plans": "auto" if question.by_text or question.is_restricted else "force_generic_plan",
+        },
     )
     if not rows:
         return None
     return [row for row in rows if row["chunk_id"] is not None]
-
-
-def _statement(question: Question, *, nearest: bool) -> Composed:
-    """Ids of tables and limits stand in the text, because plans depend on them."""
-    sql = load_queries("rotina.knowledge")
-    listed = question.is_restricted and not nearest
-    both = question.by_text and question.by_vectors
-    halves = "\n".join(
-        sql[name]
-        for name, wanted in (
-            ("scope", listed),
-            ("text_half", question.by_text),
-            ("vector_half", question.by_vectors),
-            ("fuse_both", both),
-            ("fuse_text", not both and question.by_text),
-            ("fuse_vectors", not both and not question.by_text),
-        )
-        if wanted
-    )
-    judged = question.is_restricted and nearest
-    text_part, vector_part = _PARTS[both, question.weights.fusion == "ranks"]
-    return SQL(sql["search"]).format(
-        halves=SQL(halves).format(
-            documents=SQL("array(select id from scope)" if listed else "null::uuid[]"),
-            hit_filter=_judged("h.document_id") if judged else SQL("true"),
-            candidates=Literal(question.candidates),
-            distance=_distance(question, nearest=nearest),
-            vector_home=Literal(question.space.home),
-            space=Literal(question.space.id),
-            near_filter=_near_filter(listed=listed, judged=judged),
-            text_part=SQL(text_part),
-            vector_part=SQL(vector_part),
-        ),
-        chunk_home=Literal(question.collection.home),
-    )
-
-
-def _near_filter(*, listed: bool, judged: bool) -> Composable:
-    if judged:
-        # Asked of one neighbour after the other: a join would be planned without the index.
-        return _judged("v.document_id")
-    return SQL("v.document_id in (select id from scope)" if listed else "true")
-
-
-def _judged(document: LiteralString) -> Composable:
-    judgement = load_queries("rotina.knowledge")["is_in_scope"]
-    return SQL("({})").format(SQL(judgement).format(document=SQL(document)))
-
-
-def _distance(question: Question, *, nearest: bool) -> Composable:
-    """Only an expression with the dimension's cast is the index's."""
-    if not nearest:
-        return SQL("v.embedding <=> %(vector)s::halfvec")
-    dimension = Literal(question.space.dimension)
-    return SQL("v.embedding::halfvec({0}) <=> %(vector)s::halfvec({0})").format(dimension)

@@ -5,6 +5,7 @@ space; only what is new is inserted, and only that has to be embedded.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ class _Writing:
     tenant: str
     collection: Collection
     home: UUID
+    words: Mapping[str, list[list[str]]]
+    """Of each chunk of each document, by URI."""
     fresh: list[tuple[UUID, UUID, Place]] = field(default_factory=list)
     """New chunks: id, document's id, place."""
 
@@ -72,11 +75,14 @@ async def store(
     collection: Collection,
     batch: Sequence[Prepared],
     embedded: Sequence[Embedded],
-) -> list[Added]:
+    known_words: AbstractSet[str] = frozenset(),
+) -> tuple[list[Added], AbstractSet[str]]:
     """Put documents in the place of their versions before; `connection` is in tenant scope.
 
-    The URIs of a batch differ. Raises `KnowledgeChangedError` when a vector lacks that was not
-    needed when the documents were embedded (embed what `missing` says, and store again),
+    The URIs of a batch differ. `known_words` are in the collection's vocabulary for certain;
+    those of the batch come back with what became of it. Raises `KnowledgeChangedError` when a
+    vector lacks that was not needed when the documents were embedded (embed what `missing` says,
+    and store again),
     `KnowledgeError` when vectors are another model's than the collection's, and
     `CollectionNotFoundError` when it was deleted meanwhile.
     """
@@ -85,7 +91,8 @@ async def store(
     locked = await cursor.fetchone()
     if locked is None:
         raise CollectionNotFoundError(f"The collection {collection.name!r} was deleted meanwhile")
-    writing = _Writing(connection, tenant, collection, locked["home"])
+    words = {each.uri: [fold(text) for text in each.inputs] for each in batch}
+    writing = _Writing(connection, tenant, collection, locked["home"], words)
     rows = await _put_documents(writing, batch)
     for prepared in batch:
         row = rows[prepared.uri]
@@ -95,10 +102,12 @@ async def store(
             writing.fresh += [
                 (uuid7(), row["id"], (prepared.uri, place)) for place in range(len(prepared.chunks))
             ]
+    vocabulary = {word for each in words.values() for chunk in each for word in chunk}
     await _insert_chunks(writing, batch)
+    await _insert_words(writing, vocabulary - known_words)
     for space in await writing.run("lock_spaces", {"id": collection.id}):
         await _insert_vectors(writing, Space.model_validate(space), embedded)
-    return [
+    added = [
         Added(
             document_id=rows[prepared.uri]["id"],
             chunks=len(prepared.chunks),
@@ -107,6 +116,7 @@ async def store(
         )
         for prepared in batch
     ]
+    return added, vocabulary
 
 
 async def missing(
@@ -184,7 +194,7 @@ async def _put_documents(writing: _Writing, batch: Sequence[Prepared]) -> dict[s
             "valid_from": [prepared.valid_from for prepared in batch],
             "valid_to": [prepared.valid_to for prepared in batch],
             "chunks": [len(prepared.chunks) for prepared in batch],
-            "words": [sum(len(fold(text)) for text in prepared.inputs) for prepared in batch],
+            "words": [sum(map(len, writing.words[prepared.uri])) for prepared in batch],
         },
     )
     return {row["uri"]: row for row in rows}
@@ -240,7 +250,7 @@ async def _insert_chunks(writing: _Writing, batch: Sequence[Prepared]) -> None:
         return
     of = {prepared.uri: prepared for prepared in batch}
     chunks = [of[uri].chunks[place] for _, _, (uri, place) in writing.fresh]
-    words = [fold(embedded_text(each.context, each.text)) for each in chunks]
+    words = [writing.words[uri][place] for _, _, (uri, place) in writing.fresh]
     await writing.run(
         "insert_chunks",
         {
@@ -263,10 +273,13 @@ async def _insert_chunks(writing: _Writing, batch: Sequence[Prepared]) -> None:
             ],
         },
     )
-    # In order, so that two writers never wait for each other in a circle.
-    vocabulary = sorted({word for each in words for word in each})
-    values = {"collection_id": writing.collection.id, "words": vocabulary}
-    await writing.run("insert_words", values)
+
+
+async def _insert_words(writing: _Writing, words: AbstractSet[str]) -> None:
+    if words:
+        # In order, so that two writers never wait for each other in a circle.
+        values = {"collection_id": writing.collection.id, "words": sorted(words)}
+        await writing.run("insert_words", values)
 
 
 async def _insert_vectors(writing: _Writing, space: Space, embedded: Sequence[Embedded]) -> None:

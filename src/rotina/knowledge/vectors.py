@@ -6,6 +6,7 @@ room and ten times the time.
 """
 
 import base64
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,14 @@ def scale(vectors: Any) -> "NDArray[np.float32]":
     matrix = matrix.reshape(len(matrix), -1)
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     return (matrix / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+
+
+def scale_one(vector: Sequence[float]) -> "NDArray[np.float32]":
+    """One vector of length 1."""
+    import numpy as np  # noqa: PLC0415 - a tenth of a second
+
+    row = np.asarray(vector, dtype=np.float32)
+    return row / (math.sqrt(float(row @ row)) or 1.0)
 
 
 def pack(vectors: Sequence[Sequence[float]]) -> list[str]:

@@ -247,6 +247,7 @@ class RotinaVectorStore(VectorStore):
             given = None if vectors is None else [vectors[place] for place in places]
             model = type(self._embedding).__name__
             await self._knowledge.put(collection, batch, given, model=model)
+        await self._knowledge.index(collection)
         return named
 
     async def _get(self, ids: Sequence[str]) -> list[LangChainDocument]:

@@ -4,7 +4,9 @@ Folding is done here and not by PostgreSQL, because a database with locale C nei
 parts a word from a typographic quote.
 """
 
+import functools
 import re
+import sys
 import unicodedata
 
 from rotina.knowledge.model import Language
@@ -31,9 +33,22 @@ _COMMON: dict[Language, frozenset[str]] = {
 
 def fold(text: str) -> list[str]:
     """The words of a text in lower case, without accents and punctuation, in order."""
-    plain = unicodedata.normalize("NFKD", text.casefold())
-    stripped = "".join(c for c in plain if not unicodedata.combining(c))
-    return [word[:LONGEST_WORD] for word in _WORD.findall(stripped)]
+    if text.isascii():
+        stripped = text.lower()
+    else:
+        plain = unicodedata.normalize("NFKD", text.casefold())
+        stripped = plain if plain.isascii() else _marks().sub("", plain)
+    words = _WORD.findall(stripped)
+    if len(stripped) > LONGEST_WORD:
+        return [word[:LONGEST_WORD] for word in words]
+    return words
+
+
+@functools.cache
+def _marks() -> re.Pattern[str]:
+    """The characters with a combining class, which NFKD parts from their letters."""
+    marks = (chr(c) for c in range(sys.maxunicode + 1) if unicodedata.combining(chr(c)))
+    return re.compile(f"[{''.join(marks)}]")
 
 
 def guess_language(text: str) -> Language:

@@ -89,8 +89,9 @@ create table rotina.document (
 ) partition by list (collection_id);
 create table rotina.document_part partition of rotina.document default;
 create index document_id on rotina.document (id);
+-- Without a list of what is pending, which every search would read from end to end.
 create index document_metadata on rotina.document
-    using gin (collection_id, metadata jsonb_path_ops);
+    using gin (collection_id, metadata jsonb_path_ops) with (fastupdate = off);
 
 create table rotina.chunk (
     home uuid not null,
@@ -308,6 +309,9 @@ begin
         ) using settled.id;
         update rotina.space set home = id where id = settled.id;
     end loop;
+    execute format('analyze rotina.%I', rotina.table_of('chunk', own.id));
+    -- What chooses between an index and exact search are PostgreSQL's statistics of metadata.
+    analyze rotina.document_part;
     update rotina.collection set home = id, generation = generation + 1 where id = own.id;
 end
 $$;
@@ -382,6 +386,7 @@ begin
         'using hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops)',
         own || '_hnsw', own, indexed.dimension);
     execute format('analyze rotina.%I', own);
+    analyze rotina.document_part;
     update rotina.space set indexed = true where id = wanted;
     update rotina.collection set generation = generation + 1 where id = indexed.collection_id;
     return true;
@@ -426,30 +431,68 @@ begin
 end
 $$;
 
+-- How many of a collection's chunks hold a lexeme that many hold, by PostgreSQL's statistics; one
+-- that is not in them is rare.
+create function rotina.common_lexemes(chunk_home uuid)
+returns table (lexeme text, share real)
+language sql stable as $$
+    select e.lexeme, e.share
+    from pg_stats s, unnest(
+        s.most_common_elems::text::text[],
+        s.most_common_elem_freqs[1 : cardinality(s.most_common_elems::text::text[])]
+    ) as e (lexeme, share)
+    where s.schemaname = 'rotina' and s.attname = 'words'
+        and s.tablename = rotina.table_of('chunk', chunk_home)
+$$;
+
 -- Which chunks hold which of the lexemes, and how often, as ts_rank tells it; `documents` null is
 -- all. It reads the partition itself because `@@` is not leakproof: behind row-level security
 -- PostgreSQL would not use the GIN index for it.
-create function rotina.chunk_hits(collection uuid, lexemes text[], documents uuid[])
-returns table (id uuid, document_id uuid, length integer, lexeme text, rank real)
+-- Where the rarer lexemes find enough chunks, those that hold nothing but common ones are left out:
+-- they would be last, and most of the work. `total` is then how many chunks hold the lexeme.
+create function rotina.chunk_hits(
+    collection uuid, lexemes text[], documents uuid[], enough integer, rare real
+) returns table (
+    id uuid, document_id uuid, length integer, lexeme text, rank real, total bigint
+)
 language plpgsql stable security definer set search_path = public, pg_temp as $$
 declare
     own rotina.collection := rotina.own_collection(collection);
-    terms tsquery[] := array(
-        select ('''' || replace(replace(l, '\', '\\'), '''', '''''') || '''')::tsquery
-        from unnest(lexemes) with ordinality as u (l, n) order by n
-    );
-    any_term tsquery := (select string_agg(t::text, ' | ')::tsquery from unnest(terms) as u (t));
+    asked record;
+    names text[] := '{}';
+    terms tsquery[] := '{}';
+    totals bigint[] := '{}';
+    looked_for tsquery;
+    expected real := 0;
 begin
-    if any_term is null then
+    for asked in
+        select l.name, coalesce(c.share, 0) as share,
+            ('''' || replace(replace(l.name, '\', '\\'), '''', '''''') || '''')::tsquery as term
+        from unnest(lexemes) as l (name) left join rotina.common_lexemes(own.home) c
+            on documents is null and c.lexeme = l.name
+        order by 2, 1
+    loop
+        names := names || asked.name;
+        terms := terms || asked.term;
+        if expected >= enough and asked.share > rare then
+            totals := totals || (asked.share * own.chunks)::bigint;
+        else
+            totals := totals || null::bigint;
+            looked_for := case
+                when looked_for is null then asked.term else looked_for || asked.term end;
+            expected := expected + asked.share * own.chunks;
+        end if;
+    end loop;
+    if looked_for is null then
         return;
     end if;
     return query execute format(
-        'select c.id, c.document_id, c.length, l.lexeme, ts_rank(%L, c.words, l.term) '
-        'from rotina.%I c join unnest($1, $2) as l (lexeme, term) on c.words @@ l.term '
+        'select c.id, c.document_id, c.length, l.lexeme, ts_rank(%L, c.words, l.term), l.total '
+        'from rotina.%I c join unnest($1, $2, $6) as l (lexeme, term, total) on c.words @@ l.term '
         'where c.collection_id = $4 and c.words @@ $3 %s',
         '{1,1,1,1}', rotina.table_of('chunk', own.home),
         case when documents is null then '' else 'and c.document_id = any($5)' end
-    ) using lexemes, terms, any_term, own.id, documents;
+    ) using names, terms, looked_for, own.id, documents, totals;
 end
 $$;
 
@@ -472,7 +515,7 @@ revoke all on function
     rotina.empty_collection(uuid), rotina.index_space(uuid),
     rotina.documents_where(uuid, jsonpath, text[], timestamptz),
     rotina.estimate_documents(uuid, jsonpath, text[], timestamptz),
-    rotina.chunk_hits(uuid, text[], uuid[]), rotina.words_like(uuid, text[], real),
+    rotina.chunk_hits(uuid, text[], uuid[], integer, real), rotina.words_like(uuid, text[], real),
     rotina.create_home(text, uuid)
     from public;
 grant execute on function
@@ -480,5 +523,5 @@ grant execute on function
     rotina.empty_collection(uuid), rotina.index_space(uuid),
     rotina.documents_where(uuid, jsonpath, text[], timestamptz),
     rotina.estimate_documents(uuid, jsonpath, text[], timestamptz),
-    rotina.chunk_hits(uuid, text[], uuid[]), rotina.words_like(uuid, text[], real)
+    rotina.chunk_hits(uuid, text[], uuid[], integer, real), rotina.words_like(uuid, text[], real)
     to rotina_tenant;

@@ -88,7 +88,7 @@ class Nodes:
                 added = await keep(connection, collection.id, prepared)
                 if added is None:
                     embedded = _embedded(state, prepared)
-                    (added,) = await store(
+                    (added,), _ = await store(
                         connection, context.tenant, collection, [prepared], embedded
                     )
             return added.model_dump(mode="json")
