@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from rotina.graphs.context import make_context
 from rotina.graphs.ingestion import Ingested, Ingestion, build_ingestion
 from rotina.knowledge import KnowledgeBase
 from rotina.knowledge.loading import Limits
-from rotina.runs import Driver, Registry, Run, RunStore, Upload, WorkerLease
+from rotina.knowledge.reindexing import reindex
+from rotina.runs import Driver, Registry, Run, RunStore, Upload, WorkerLease, Workflow
 from rotina.settings import Settings
-from tests.scripted_model import Behaviour, Request, ScriptedModel, status, vector
+from tests.scripted_model import Behaviour, Request, ScriptedModel, embeddings, status, vector
 from workflows.knowledge_ingest import KNOWLEDGE_INGEST, IngestInput, IngestOutput
 
 LONG = "\n\n".join(f"Parágrafo {n}: o prazo de devolução é de {n} dias úteis." for n in range(200))
@@ -55,15 +57,24 @@ def ingested(run: Run) -> Ingested:
     return Ingested.model_validate(run.result["ingested"])
 
 
+INGEST = replace(
+    KNOWLEDGE_INGEST, name="ingest", build=lambda: build_ingestion(Ingestion(batch=10))
+)
+
+
 @pytest.fixture
 async def stage(pool: Pool) -> AsyncIterator[Stage]:
-    workflow = replace(
-        KNOWLEDGE_INGEST, name="ingest", build=lambda: build_ingestion(Ingestion(batch=10))
-    )
+    async with staged(pool, [INGEST]) as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def staged(pool: Pool, workflows: Sequence[Workflow]) -> AsyncIterator[Stage]:
+    """A worker's driver for these workflows, and an empty collection `help`."""
     async with contextlib.AsyncExitStack() as stack:
         model = await stack.enter_async_context(ScriptedModel())
         deployment = {"model": "scripted", "base_url": model.base_url}
-        routes = {"embed": {"deployments": ["one"]}}
+        routes = {"embed": {"deployments": ["one"]}, "better": {"deployments": ["one"]}}
         settings = Settings(deployments={"one": deployment}, routes=routes)
         gateway = await stack.enter_async_context(
             Gateway(settings, PostgresLedger(pool), retry=RetryPolicy(attempts=1))
@@ -71,13 +82,13 @@ async def stage(pool: Pool) -> AsyncIterator[Stage]:
         lease = await stack.enter_async_context(WorkerLease(pool, 30).held())
         driver = Driver(
             pool,
-            Registry([workflow]),
+            Registry(list(workflows)),
             lease,
             lambda attempt: make_context(pool, gateway, Limits(), attempt),
         )
         store = RunStore(pool, tenant="acme")
         knowledge = KnowledgeBase(pool, gateway, "acme")
-        await knowledge.create("help")
+        await knowledge.create("help", if_missing=True)
         yield Stage(store, driver, knowledge, model, pool)
 
 
@@ -224,3 +235,42 @@ async def test_models_that_differ_within_one_document(stage: Stage) -> None:
 def test_the_workflow_takes_a_file() -> None:
     assert KNOWLEDGE_INGEST.file_field == "document"
     assert (KNOWLEDGE_INGEST.input, KNOWLEDGE_INGEST.output) == (IngestInput, IngestOutput)
+
+
+async def test_labels_and_times_come_with_a_run(stage: Stage) -> None:
+    moment = "2026-01-01T00:00:00+00:00"
+    ingested(await stage.ingest(b"Refunds take seven days.", access=["hr"], valid_from=moment))
+    (stored,) = await stage.knowledge.documents("help")
+    assert (stored.access, stored.valid_from) == (["hr"], datetime.fromisoformat(moment))
+    assert await stage.knowledge.search("help", "refunds", access=[]) == []
+
+
+async def test_only_changed_chunks_are_embedded_by_a_run(stage: Stage) -> None:
+    await stage.ingest(LONG.encode())
+    asked = len(stage.model.requests)
+    told = ingested(await stage.ingest(LONG.replace("Parágrafo 100:", "Capítulos 100:").encode()))
+    new = [text for request in stage.model.requests[asked:] for text in request.body["input"]]
+    assert 1 <= len(new) <= 3, "the one that changed, and what overlaps it"
+    assert (told.version, told.unchanged) == (2, False)
+    assert all("Capítulos 100:" in text for text in new)
+    assert len((await stage.knowledge.vectors("help")).ids) == told.chunks
+
+
+async def test_a_run_notices_that_the_collection_was_embedded_anew(stage: Stage) -> None:
+    """The switch comes between a document's embedding and its storing."""
+    await stage.ingest(b"Delivery is free.", name="first.txt")
+    switched = False
+
+    async def script(http: web.Request, request: Request) -> web.StreamResponse:
+        nonlocal switched
+        if not switched:
+            switched = True
+            await reindex(stage.knowledge, "help", "better")
+        return await embeddings().run(http, request)
+
+    stage.model.script = lambda _: Behaviour(script)
+    told = ingested(await stage.ingest(b"Refunds take seven days."))
+    assert switched
+    assert told.chunks == 1
+    assert (await stage.knowledge.get("help")).route == "better"
+    assert len((await stage.knowledge.vectors("help")).ids) == 2

@@ -25,7 +25,7 @@ COMMANDS = {
     "test": ("rotina.cli.replay", "Make a pytest case of a run."),
     "reviews": ("rotina.cli.reviews", "List what waits for a person."),
     "answer": ("rotina.cli.reviews", "Answer a review; its run goes on."),
-    "kb": ("rotina.cli.knowledge", "Knowledge base: create, add, search, stats, delete."),
+    "kb": ("rotina.cli.kb", "Knowledge base: add, search, embed anew, tell what is cited, …"),
     "embeddings": (
         "rotina.cli.analysis",
         "Classify, cluster, recommend, find anomalies, measure diversity.",

@@ -1,4 +1,4 @@
-"""`rotina kb`: create, add, search, stats, delete."""
+"""`rotina kb`: create, add, search, stats, delete. The rest is in `knowledge_upkeep`."""
 
 import asyncio
 import hashlib
@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +32,8 @@ SUFFIXES = frozenset(
     {".pdf", ".docx", ".xlsx", ".csv", ".tsv", ".html", ".htm", ".eml", ".txt", ".md"}
 )
 """What is taken from a folder; a file named by itself is always tried."""
+MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
+"""A day or a moment; without a zone it is this machine's."""
 SHOWN = 300
 """Characters of a passage in a table."""
 
@@ -55,13 +58,20 @@ def create(collection: str, route: str, language: str | None, if_missing: bool) 
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="For every document.")
 @click.option("--language", type=click.Choice(["en", "pt"]), help="Default: guessed from the text.")
+@click.option("--access", multiple=True, metavar="LABEL", help="Who may see it; default: all.")
+@click.option("--valid-from", type=MOMENT, help="From when it holds.")
+@click.option("--valid-to", type=MOMENT, help="The first moment when it no longer holds.")
 @click.option("--timeout", type=float, help="Seconds to wait for each file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file.")
-def add(
+def add(  # noqa: PLR0913 - one a flag
+    *,
     collection: str,
     paths: tuple[Path, ...],
     metadata: tuple[str, ...],
     language: str | None,
+    access: tuple[str, ...],
+    valid_from: datetime | None,
+    valid_to: datetime | None,
     timeout: float | None,
     as_json: bool,
 ) -> None:
@@ -70,7 +80,14 @@ def add(
     What is there already with the same content is left alone. Ends with status 1 when a file
     failed.
     """
-    value = {"collection": collection, "metadata": key_values(metadata), "language": language}
+    value: dict[str, Any] = {
+        "collection": collection, "metadata": key_values(metadata), "language": language,
+    }  # fmt: skip
+    if access:
+        value["access"] = sorted(set(access))
+    for name, moment in (("valid_from", valid_from), ("valid_to", valid_to)):
+        if moment is not None:
+            value[name] = moment.astimezone().isoformat()
     order = _Order(collection, value, timeout, as_json)
     if not asyncio.run(_add_all(order, paths)):
         sys.exit(1)
@@ -81,10 +98,57 @@ def add(
 @click.argument("question")
 @click.option("-k", default=8, show_default=True, help="Passages.")
 @click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only documents so.")
+@click.option("--access", multiple=True, metavar="LABEL", help="As somebody who has it.")
+@click.option("--as-of", type=MOMENT, help="What held then; default: now.")
+@click.option("--text", type=float, help="Weight of the words.")
+@click.option("--vectors", type=float, help="Weight of the vectors.")
+@click.option("--ranks", is_flag=True, help="Fuse ranks instead of scores.")
+@click.option("--route", help="Another embedding of the collection.")
+@click.option("--rerank", metavar="ROUTE", help="Have a model grade the best passages.")
+@click.option("--diversity", type=float, default=0.0, help="0 to 1: leave out what says the same.")
+@click.option("--neighbours", type=int, default=0, help="Chunks before and after each passage.")
+@click.option("--section", is_flag=True, help="Whole sections.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a passage.")
-def search(collection: str, question: str, k: int, filters: tuple[str, ...], as_json: bool) -> None:
+def search(  # noqa: PLR0913 - one a flag
+    *,
+    collection: str,
+    question: str,
+    k: int,
+    filters: tuple[str, ...],
+    access: tuple[str, ...],
+    as_of: datetime | None,
+    text: float | None,
+    vectors: float | None,
+    ranks: bool,
+    route: str | None,
+    rerank: str | None,
+    diversity: float,
+    neighbours: int,
+    section: bool,
+    as_json: bool,
+) -> None:
     """Search COLLECTION for the passages that answer QUESTION."""
-    asyncio.run(_search(collection, question, k, key_values(filters), as_json=as_json))
+    from rotina.knowledge import Refinement, Weights
+
+    usual = Weights()
+    weights = Weights(
+        text=usual.text if text is None else text,
+        vectors=usual.vectors if vectors is None else vectors,
+        fusion="ranks" if ranks else "scores",
+    )
+    asked: dict[str, Any] = {
+        "k": k,
+        "filter": key_values(filters),
+        "weights": weights,
+        "access": list(access) or None,
+        "route": route,
+        "refinement": Refinement(
+            rerank=rerank, diversity=diversity, neighbours=neighbours, section=section
+        ),
+    }
+    if as_of is not None:
+        asked["as_of"] = as_of.astimezone()
+    asyncio.run(_search(collection, question, asked, as_json=as_json))
 
 
 @kb.command()
@@ -98,13 +162,17 @@ def stats(collection: str | None, as_json: bool) -> None:
 @kb.command()
 @click.argument("collection")
 @click.argument("uri", required=False)
+@click.option("--answers", is_flag=True, help="Also what runs have answered from the document.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(collection: str, uri: str | None, yes: bool) -> None:
+def delete(collection: str, uri: str | None, answers: bool, yes: bool) -> None:
     """Delete COLLECTION, or the document URI in it."""
+    if answers and not uri:
+        raise click.UsageError("--answers goes with a document: name its URI")
     what = f"document {uri!r} of {collection!r}" if uri else f"collection {collection!r}"
     if not yes:
-        click.confirm(f"Delete {what} with chunks and vectors?", abort=True)
-    asyncio.run(_delete(collection, uri))
+        also = ", and the answers that cite it" if answers else ""
+        click.confirm(f"Delete {what} with chunks and vectors{also}?", abort=True)
+    asyncio.run(_delete(collection, uri, answers=answers))
     click.echo(f"deleted {what}")
 
 
@@ -118,9 +186,16 @@ class _Order:
     as_json: bool
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL))
 
+    @property
+    def validity(self) -> tuple[datetime | None, datetime | None]:
+        """From when to when the documents hold."""
+        first, last = (self.value.get(name) for name in ("valid_from", "valid_to"))
+        return first and datetime.fromisoformat(first), last and datetime.fromisoformat(last)
+
 
 @asynccontextmanager
-async def _knowledge() -> AsyncIterator["KnowledgeBase"]:
+async def open_knowledge() -> AsyncIterator["KnowledgeBase"]:
+    """The tenant's knowledge base, with its own pool and gateway."""
     from rotina.database import open_pool
     from rotina.gateway import Gateway
     from rotina.knowledge import KnowledgeBase
@@ -136,7 +211,7 @@ async def _knowledge() -> AsyncIterator["KnowledgeBase"]:
 async def _create(
     collection: str, route: str, language: "Language | None", if_missing: bool
 ) -> None:
-    async with _knowledge() as knowledge:
+    async with open_knowledge() as knowledge:
         made = await knowledge.create(
             collection, route=route, language=language, if_missing=if_missing
         )
@@ -240,6 +315,8 @@ def _is_stored(known: "StoredDocument | None", order: _Order, upload: "Upload") 
         known is not None
         and known.sha256 == upload.reference.sha256
         and known.metadata == order.value["metadata"]
+        and known.access == order.value.get("access", [])
+        and (known.valid_from, known.valid_to) == order.validity
         and order.value["language"] in (None, known.language)
     )
 
@@ -270,11 +347,9 @@ def _print_added(order: _Order, path: Path, told: dict[str, Any], progress: str)
         click.echo(f"{progress} {path}: {error['type']}: {error['message']}", err=True)
 
 
-async def _search(
-    collection: str, question: str, k: int, given: dict[str, Any], *, as_json: bool
-) -> None:
-    async with _knowledge() as knowledge:
-        found = await knowledge.search(collection, question, k=k, filter=given)
+async def _search(collection: str, question: str, asked: dict[str, Any], *, as_json: bool) -> None:
+    async with open_knowledge() as knowledge:
+        found = await knowledge.search(collection, question, **asked)
     if as_json:
         for passage in found:
             click.echo(passage.model_dump_json())
@@ -295,7 +370,7 @@ def _print_passage(number: int, passage: "Passage") -> None:
 
 
 async def _stats(collection: str | None, *, as_json: bool) -> None:
-    async with _knowledge() as knowledge:
+    async with open_knowledge() as knowledge:
         names = [collection] if collection else [c.name for c in await knowledge.collections()]
         told = [await knowledge.stats(name) for name in names]
     if not told:
@@ -314,6 +389,6 @@ async def _stats(collection: str | None, *, as_json: bool) -> None:
         )
 
 
-async def _delete(collection: str, uri: str | None) -> None:
-    async with _knowledge() as knowledge:
-        await knowledge.delete(collection, uri)
+async def _delete(collection: str, uri: str | None, *, answers: bool) -> None:
+    async with open_knowledge() as knowledge:
+        await knowledge.delete(collection, uri, answers=answers)

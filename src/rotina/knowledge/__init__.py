@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rotina.knowledge.model import (
         Added,
         Citation,
+        CitingRun,
         Collection,
         CollectionStats,
         Passage,
@@ -30,6 +31,7 @@ __all__ = [
     "Added",
     "Chunk",
     "Citation",
+    "CitingRun",
     "Collection",
     "CollectionStats",
     "Document",

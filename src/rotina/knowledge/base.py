@@ -21,6 +21,7 @@ from rotina.knowledge.document import Document
 from rotina.knowledge.filters import compile_filter
 from rotina.knowledge.model import (
     Added,
+    CitingRun,
     Collection,
     CollectionStats,
     Language,
@@ -297,11 +298,42 @@ class KnowledgeBase:
             indexed=found.current.indexed,
         )
 
-    async def delete(self, collection: str, uri: str | None = None) -> None:
+    async def cited_by(
+        self, collection: str, uri: str, *, version: int | None = None
+    ) -> list[CitingRun]:
+        """The runs whose results cite a document, or that were started with the same file.
+
+        All versions that ever were, unless told which; the latest run first. Raises
+        `CollectionNotFoundError`.
+        """
+        async with self.scope() as connection:
+            found = await self.find(connection, collection)
+            key = {"collection_id": found.id, "uri": uri, "version": version}
+            rows = await (await connection.execute(self._sql["cited_by"], key)).fetchall()
+        return [CitingRun.model_validate(row) for row in rows]
+
+    async def forget(self, runs: Sequence[UUID]) -> int:
+        """Delete what ended runs said: results, replies, records, and all cached answers.
+
+        Returns how many runs that were; the runs stay, without what they said.
+        """
+        statement = SQL(self._sql["forget_answers"])
+        values = {"runs": list(runs)}
+        (row,) = await query_as_tenant(self.pool, self.tenant, statement, values)
+        return int(row["forgotten"])
+
+    async def delete(
+        self, collection: str, uri: str | None = None, *, answers: bool = False
+    ) -> None:
         """Delete a collection, or one document of it, with chunks and vectors.
 
-        Raises `CollectionNotFoundError`, or `KnowledgeError` when there is no such document.
+        With `answers` a document takes with it what was answered from it: see `cited_by` and
+        `forget`. Raises `CollectionNotFoundError`, or `KnowledgeError` when there is no such
+        document.
         """
+        if answers and uri is not None:
+            citing = await self.cited_by(collection, uri)
+            await self.forget([each.run_id for each in citing if each.quoted])
         async with self.scope() as connection:
             found = await self.find(connection, collection)
             if uri is None:

@@ -198,6 +198,23 @@ class Passage(BaseModel):
         return Citation(**shared, start=first, end=last, quote=quote)
 
 
+class CitingRun(BaseModel):
+    """A run that stands on a document."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: UUID
+    workflow: str
+    finished_at: datetime
+    document_id: UUID
+    version: int
+    """Of the document, when the run read it; the latest of several."""
+    present: bool
+    """Whether that is what the document says now; a replaced or deleted one does not."""
+    quoted: bool
+    """Whether the run's result cites it; otherwise the run was started with the same file."""
+
+
 class CollectionStats(BaseModel):
     """How much a collection holds."""
 

@@ -425,6 +425,29 @@ from unnest(%(documents)s::uuid[], %(firsts)s::integer[], %(lasts)s::integer[])
     with ordinality as w (id, first, last, n)
 join rotina.document d on d.collection_id = %(collection_id)s and d.id = w.id;
 
+-- name: cited_by
+-- Runs that cite a document, in any version or one, the latest first.
+with known as (
+    select id as document_id, version, sha256, true as present from rotina.document
+    where collection_id = %(collection_id)s and uri = %(uri)s
+    union all
+    select document_id, version, sha256, false from rotina.document_version
+    where collection_id = %(collection_id)s and uri = %(uri)s
+)
+select r.id as run_id, r.workflow, r.finished_at, k.document_id, max(k.version) as version,
+    bool_or(k.present) as present, bool_or(c.document_id is not null) as quoted
+from known k
+    join rotina.citation c
+        on (c.document_id = k.document_id and c.version = k.version) or c.sha256 = k.sha256
+    join rotina.run r on r.id = c.run_id
+where %(version)s::integer is null or k.version = %(version)s
+group by r.id, r.workflow, r.finished_at, k.document_id
+order by r.finished_at desc, r.id;
+
+-- name: forget_answers
+-- What these runs said.
+select rotina.forget_answers(%(runs)s::uuid[]) as forgotten;
+
 -- name: vectors
 -- Every chunk behind a filter with its vector.
 select c.id, c.text, v.embedding, d.name as document, d.metadata

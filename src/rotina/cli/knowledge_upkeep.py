@@ -1,0 +1,108 @@
+"""`rotina kb reindex` and `rotina kb cited`."""
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from rotina.cli.knowledge import kb, open_knowledge
+from rotina.settings import load_settings
+
+if TYPE_CHECKING:
+    from rotina.knowledge import CitingRun
+    from rotina.worker import Client
+
+
+@kb.command()
+@click.argument("collection")
+@click.option("--route", help="Gateway route that embeds from now on.")
+@click.option("--keep", is_flag=True, help="Keep the old vectors beside the new ones.")
+@click.option("--drop", metavar="ROUTE", help="Delete the vectors of a route that do not answer.")
+def reindex(collection: str, route: str | None, keep: bool, drop: str | None) -> None:
+    """Embed COLLECTION by another route, while the old vectors answer; then switch over.
+
+    Interrupted, it goes on where it stopped when it is called again.
+    """
+    if (route is None) == (drop is None):
+        raise click.UsageError("give --route ROUTE to embed by, or --drop ROUTE to delete")
+    asyncio.run(_reindex(collection, route, keep) if route else _drop(collection, drop or ""))
+
+
+@kb.command()
+@click.argument("collection")
+@click.argument("uri")
+@click.option("--version", type=int, help="Of the document; default: all there ever were.")
+@click.option("--outdated", is_flag=True, help="Only of versions that are no more.")
+@click.option("--rerun", is_flag=True, help="Start these runs again, with the same input.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a run.")
+def cited(
+    collection: str, uri: str, version: int | None, outdated: bool, rerun: bool, as_json: bool
+) -> None:
+    """The runs that cite document URI of COLLECTION, or were started with the same file."""
+    asyncio.run(_cited(collection, uri, version, outdated, rerun, as_json))
+
+
+async def _reindex(collection: str, route: str, keep: bool) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from rotina.knowledge.reindexing import reindex as embed_again
+
+    console = Console(file=sys.stderr)
+    async with open_knowledge() as knowledge:
+        with Progress(console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task(f"embedding {collection}", total=None)
+
+            def show(done: int, chunks: int) -> None:
+                bar.update(task, completed=done, total=chunks)
+
+            made = await embed_again(knowledge, collection, route, keep=keep, progress=show)
+    click.echo(
+        f"{made.name}: {made.chunks} chunks embedded by route {made.route!r}, model {made.model!r}"
+    )
+
+
+async def _drop(collection: str, route: str) -> None:
+    from rotina.knowledge.reindexing import drop_space
+
+    async with open_knowledge() as knowledge:
+        await drop_space(knowledge, collection, route)
+    click.echo(f"dropped the vectors of route {route!r}")
+
+
+async def _cited(
+    collection: str, uri: str, version: int | None, outdated: bool, rerun: bool, as_json: bool
+) -> None:
+    from rotina.worker import Client
+
+    async with Client.open(load_settings()) as client:
+        found = await client.knowledge.cited_by(collection, uri, version=version)
+        shown = [each for each in found if not (outdated and each.present)]
+        for each in shown:
+            again = await _again(client, each) if rerun else None
+            _show(each, again, as_json=as_json)
+    if not shown and not as_json:
+        click.echo("no run cites it")
+
+
+async def _again(client: "Client", citing: "CitingRun") -> str:
+    """A new run with the input of the old one; asked twice for the same document, one run."""
+    run = await client.store.get(citing.run_id)
+    key = f"again:{citing.run_id}:{citing.document_id}:{citing.version}"
+    return str((await client.start(run.workflow, run.input, key=key)).id)
+
+
+def _show(citing: "CitingRun", again: str | None, *, as_json: bool) -> None:
+    if as_json:
+        told = {**citing.model_dump(mode="json"), "again": again}
+        click.echo(json.dumps(told))
+        return
+    how = "cites" if citing.quoted else "read"
+    state = "present" if citing.present else "outdated"
+    started = f"; again as {again}" if again else ""
+    click.echo(
+        f"{citing.run_id}  {citing.workflow}  {citing.finished_at:%Y-%m-%d %H:%M}  "
+        f"{how} version {citing.version} ({state}){started}"
+    )
