@@ -24,7 +24,9 @@ def embedding(processes: Stack) -> Stack:
     processes.environment = {
         **processes.environment,
         "ROTINA_DEPLOYMENTS": json.dumps(deployment),
-        "ROTINA_ROUTES": json.dumps({"embed": {"deployments": ["one"]}}),
+        "ROTINA_ROUTES": json.dumps(
+            {"embed": {"deployments": ["one"]}, "better": {"deployments": ["one"]}}
+        ),
     }
     done = processes.run("kb", "create", "help")
     assert done.returncode == 0, done.stderr
@@ -41,6 +43,33 @@ def added(stack: Stack, *arguments: str) -> dict[str, Any]:
 
 def states(told: dict[str, Any]) -> dict[str, str]:
     return {name: line["state"] for name, line in told.items()}
+
+
+def embedded_anew(embedding: Stack, folder: Path) -> None:
+    """Two embeddings, one of them dropped; and which runs have read a file."""
+    again = embedding.run("kb", "reindex", "help", "--route", "better", "--keep")
+    assert "help: 3 chunks embedded by route 'better', model 'scripted'" in again.stdout
+    asked = ("refunds", "--route", "embed", "--ranks", "--text", "0.5", "--section", "--json")
+    done = embedding.run("kb", "search", "help", *asked, "--as-of", "2999-01-01")
+    assert json.loads(done.stdout.splitlines()[0])["document"] == "refunds.md"
+    dropped = embedding.run("kb", "reindex", "help", "--drop", "embed")
+    assert "dropped the vectors of route 'embed'" in dropped.stdout
+    read = embedding.run("kb", "cited", "help", str(folder / "refunds.md"), "--json")
+    known = [json.loads(line) for line in read.stdout.splitlines()]
+    assert [(each["version"], each["present"], each["quoted"]) for each in known] == [
+        (3, True, False), (2, False, False), (3, True, False),
+    ]  # fmt: skip
+
+
+def labelled(stack: Stack, folder: Path, *metadata: str) -> None:
+    """Labels are taken over though the content is the same."""
+    labels = ("--access", "hr", "--valid-to", "2999-01-01")
+    for _ in range(2):
+        told = added(stack, str(folder), *metadata, *labels)
+        assert states(told) == {"prazo.txt": "unchanged"}
+    for label, expected in (("hr", "prazo.txt"), ("it", "nothing found")):
+        only = ("--access", label, "--filter", "year=2025", "--vectors", "0")
+        assert expected in stack.run("kb", "search", "help", "reembolso", *only).stdout
 
 
 def test_a_folder_is_added_searched_and_deleted(embedding: Stack, tmp_path: Path) -> None:
@@ -87,6 +116,9 @@ def test_a_folder_is_added_searched_and_deleted(embedding: Stack, tmp_path: Path
     told = embedding.run("kb", "stats")
     assert "help: 3 documents, 3 chunks" in told.stdout
     assert "scripted, 16 dimensions; exact search" in told.stdout
+    embedded_anew(embedding, folder)
+    labelled(embedding, folder / "sub", *metadata)
+
     gone = embedding.run("kb", "delete", "help", str(folder / "refunds.md"), "--yes")
     assert gone.returncode == 0, gone.stderr
     fourth = added(embedding, str(folder / "refunds.md"), *metadata)

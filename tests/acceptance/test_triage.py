@@ -90,6 +90,17 @@ def test_a_question_is_answered_with_a_citation(
     assert document[0][citation["start"] : citation["end"]] == citation["quote"]
     assert quote in citation["quote"]
     assert rows(database_url, "select 1 from ticket") == []
+    with psycopg.connect(database_url) as connection:
+        connection.execute("select set_config('rotina.tenant', 'default', false)")
+        place = connection.execute(
+            "select c.name, d.uri from rotina.document d join rotina.collection c "
+            "on c.id = d.collection_id where d.id = %s",
+            (citation["document_id"],),
+        ).fetchone()
+    assert place is not None
+    cited = desk.run("kb", "cited", *place, "--json")
+    told = [json.loads(line) for line in cited.stdout.splitlines()]
+    assert [each["quoted"] for each in told if each["workflow"] == "ticket_triage"] == [True]
 
 
 def test_a_damaged_product_is_for_a_person(desk: Stack, database_url: str) -> None:
