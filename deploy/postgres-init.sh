@@ -13,5 +13,6 @@ CREATE DATABASE rotina OWNER rotina;
 \connect rotina
 CREATE EXTENSION vector;
 CREATE EXTENSION pg_trgm;
+CREATE EXTENSION btree_gin;
 CREATE EXTENSION unaccent;
 SQL

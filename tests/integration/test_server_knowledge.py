@@ -49,6 +49,10 @@ async def test_a_search_finds_passages_in_both_languages(server: Served, key: st
         assert TEXTS[name][passage["start"] : passage["end"]] == passage["text"]
     filtered = await search(server, key, query="return a product", filter={"kind": "dev"})
     assert {each["document"] for each in filtered.body["passages"]} == {"devolução.txt"}
+    early = await search(server, key, query="return a product", as_of="1999-01-01T00:00:00Z")
+    assert len(early.body["passages"]) == 2, "these hold whenever"
+    wide = await search(server, key, query="return", k=1, section=True, diversity=0.5, access=[])
+    assert [each["document"] for each in wide.body["passages"]] == ["returns.txt"]
     listed = await server.ask("GET", "/v1/collections", key=key)
     assert [each["name"] for each in listed.body["collections"]] == ["help"]
 
@@ -64,6 +68,8 @@ async def test_what_cannot_be_searched_is_refused(server: Served, key: str) -> N
     (await search(server, key, query="   ")).refused(422, "knowledge")
     (await search(server, key, query="")).refused(422, "invalid-request")
     (await search(server, key, query="x", k=0)).refused(422, "invalid-request")
+    (await search(server, key, query="x", diversity=2)).refused(422, "invalid-request")
+    (await search(server, key, query="x", as_of="1999-01-01")).refused(422, "invalid-request")
     wrong = {"kind": {"$near": 1}}
     (await search(server, key, query="x", filter=wrong)).refused(422, "filter")
 

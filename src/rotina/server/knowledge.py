@@ -3,9 +3,9 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from rotina.knowledge import Collection, Passage
+from rotina.knowledge import Collection, Passage, Refinement
 from rotina.server.access import PROTECTION, TenantClient, problems
 from rotina.server.streaming import while_connected
 
@@ -29,6 +29,29 @@ class SearchRequest(BaseModel):
     k: int = Field(default=8, ge=1, le=MAX_PASSAGES)
     filter: dict[str, Any] | None = None
     """Over the documents' metadata, as `KnowledgeBase.search` takes it."""
+    access: list[str] | None = None
+    """Labels of who asks: documents with labels need one of them. Null sees all."""
+    as_of: AwareDatetime | None = None
+    """When documents have to hold; now, unless given."""
+    diversity: float = Field(default=0.0, ge=0, le=1)
+    neighbours: int = Field(default=0, ge=0, le=50)
+    section: bool = False
+    rerank: str | None = None
+    """As in `Refinement`."""
+
+    def options(self) -> dict[str, Any]:
+        """For `KnowledgeBase.search`."""
+        moment = {} if self.as_of is None else {"as_of": self.as_of}
+        refinement = Refinement(
+            rerank=self.rerank,
+            diversity=self.diversity,
+            neighbours=self.neighbours,
+            section=self.section,
+        )
+        return {
+            "k": self.k, "filter": self.filter, "access": self.access,
+            "refinement": refinement, **moment,
+        }  # fmt: skip
 
 
 class PassageList(BaseModel):
@@ -48,5 +71,5 @@ async def search(
     name: str, wanted: SearchRequest, request: Request, client: TenantClient
 ) -> PassageList:
     """The passages that fit a question best."""
-    found = client.knowledge.search(name, wanted.query, k=wanted.k, filter=wanted.filter)
+    found = client.knowledge.search(name, wanted.query, **wanted.options())
     return PassageList(passages=await while_connected(request, found))
