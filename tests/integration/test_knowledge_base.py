@@ -483,11 +483,11 @@ async def test_the_planner_takes_all_indexes(
     space = collection.current.id
     assert space == collection.current.home, "it has moved out of the pool"
     explain = f"""
-        explain select chunk_id from rotina.vector where home = '{space}' and space_id = '{space}'
+        explain select chunk_id from rotina.embedding where home = '{space}' and space_id = '{space}'
         order by embedding::halfvec(5) <=> '[1,0,0,0,0]'::halfvec(5) limit 10
     """
     plan = json.dumps(await rows(pool, explain))
-    assert f"vector_{space.hex}_hnsw" in plan, plan
+    assert f"embedding_{space.hex}_hnsw" in plan, plan
     async with pool.connection() as connection:
         await connection.execute("analyze rotina.document_part")
         await connection.execute("set enable_seqscan = off")
@@ -531,7 +531,7 @@ async def test_another_tenant_sees_nothing(
     assert len(await knowledge.search("help", "refund", k=100)) == 6
     assert (await other.vectors("help")).texts == ["Refund: never."]
     async with tenant_scope(pool, "rival") as connection:
-        for table in ("collection", "space", "document", "chunk", "vector"):
+        for table in ("collection", "space", "document", "chunk", "embedding"):
             cursor = await connection.execute(f"select tenant from rotina.{table}")
             assert {row["tenant"] for row in await cursor.fetchall()} == {"rival"}
     forbidden = [
@@ -544,7 +544,7 @@ async def test_another_tenant_sees_nothing(
         ("select rotina.create_home('chunk', %s)", (mine.id,)),
         ("select * from rotina.document_part", ()),
         ("select * from rotina.chunk_pool", ()),
-        ("select * from rotina.vector_pool", ()),
+        ("select * from rotina.embedding_pool", ()),
     ]
     for statement, values in forbidden:
         with pytest.raises(errors.InsufficientPrivilege):

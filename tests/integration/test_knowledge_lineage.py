@@ -111,7 +111,7 @@ async def test_a_deleted_document_takes_its_answers_along(stage: Stage, pool: Po
     assert (gone.state, gone.result) == ("succeeded", None)
     assert kept.result is not None
     async with tenant_scope(pool, "acme") as connection:
-        for table, column in (("chunk", "document_id"), ("vector", "document_id")):
+        for table, column in (("chunk", "document_id"), ("embedding", "document_id")):
             cursor = await connection.execute(
                 f"select 1 from rotina.{table} where {column} = %s", (told.document_id,)
             )

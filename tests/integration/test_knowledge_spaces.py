@@ -94,7 +94,7 @@ async def test_a_collection_is_embedded_anew_while_it_is_used(
     assert (collection.model, collection.dimension, collection.route) == ("wide", 6, "better")
     assert [space.state for space in collection.spaces] == ["current"]
     assert told[-1][0] == told[-1][1]
-    assert await count(pool, "vector") == await count(pool, "chunk") == 7
+    assert await count(pool, "embedding") == await count(pool, "chunk") == 7
     both = await knowledge.search("help", "refund delivery", k=1, weights=VECTORS)
     assert named(both) == ["late.md"]
 
@@ -103,7 +103,7 @@ async def test_two_embeddings_side_by_side(knowledge: KnowledgeBase, pool: Pool)
     await fill(knowledge)
     await reindex(knowledge, "help", "better", keep=True)
     await knowledge.add("help", document("Moon landing.", "moon.md"))
-    assert await count(pool, "vector") == 2 * 7
+    assert await count(pool, "embedding") == 2 * 7
     for route in (None, "embed", "better"):
         found = await knowledge.search("help", "moon", k=1, weights=VECTORS, route=route)
         assert named(found) == ["moon.md"], route
@@ -116,10 +116,10 @@ async def test_two_embeddings_side_by_side(knowledge: KnowledgeBase, pool: Pool)
     with pytest.raises(KnowledgeError, match="nothing to drop"):
         await drop_space(knowledge, "help", "better")
     await drop_space(knowledge, "help", "embed")
-    assert await count(pool, "vector") == 7
+    assert await count(pool, "embedding") == 7
     await knowledge.add("help", document("Moon base.", "moon.md"))
     await knowledge.delete("help", "senha.md")
-    assert await count(pool, "vector") == 6
+    assert await count(pool, "embedding") == 6
 
 
 async def test_what_was_interrupted_goes_on(
@@ -168,9 +168,9 @@ async def test_a_large_collection_leaves_the_pool(
     )
     await knowledge.add("help", document("Moon landing.", "moon.md"))
     await knowledge.delete("help", "senha.md")
-    assert await count(pool, "chunk") == await count(pool, "vector") == 6
+    assert await count(pool, "chunk") == await count(pool, "embedding") == 6
     await knowledge.delete("help")
-    assert await count(pool, "vector") == await count(pool, "chunk") == 0
+    assert await count(pool, "embedding") == await count(pool, "chunk") == 0
     assert await other.search("help", "refund", k=10) == rivals
 
 

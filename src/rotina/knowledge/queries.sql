@@ -82,7 +82,7 @@ update rotina.space set state = %(state)s where id = %(id)s;
 select c.id, c.document_id, c.context, c.text
 from rotina.chunk c
 where c.home = %(chunk_home)s and c.collection_id = %(collection_id)s and not exists (
-    select from rotina.vector v
+    select from rotina.embedding v
     where v.home = %(vector_home)s and v.space_id = %(space_id)s and v.chunk_id = c.id
 )
 order by c.id limit %(limit)s;
@@ -92,7 +92,7 @@ order by c.id limit %(limit)s;
 select count(*) as lacking
 from rotina.chunk c
 where c.home = %(chunk_home)s and c.collection_id = %(collection_id)s and not exists (
-    select from rotina.vector v
+    select from rotina.embedding v
     where v.home = %(vector_home)s and v.space_id = %(space_id)s and v.chunk_id = c.id
 );
 
@@ -161,7 +161,7 @@ with gone as (
     where home = %(home)s and document_id = %(document_id)s and id <> all(%(kept)s::uuid[])
     returning id
 )
-delete from rotina.vector where document_id = %(document_id)s and chunk_id in (select id from gone);
+delete from rotina.embedding where document_id = %(document_id)s and chunk_id in (select id from gone);
 
 -- name: insert_chunks
 -- Their words arrive folded (lower case, no accents), and PostgreSQL stems them.
@@ -182,7 +182,7 @@ from unnest(
 
 -- name: insert_vectors
 -- `values` holds one vector after the other.
-insert into rotina.vector (home, space_id, chunk_id, tenant, document_id, embedding)
+insert into rotina.embedding (home, space_id, chunk_id, tenant, document_id, embedding)
 select %(home)s, %(space_id)s, chunk_id, %(tenant)s, document_id,
     (%(values)s::real[])[(n - 1) * %(dimension)s + 1 : n * %(dimension)s]::halfvec
 from unnest(%(chunks)b::uuid[], %(documents)b::uuid[])
@@ -191,7 +191,7 @@ on conflict do nothing;
 
 -- name: insert_late_vectors
 -- Of chunks that are still there.
-insert into rotina.vector (home, space_id, chunk_id, tenant, document_id, embedding)
+insert into rotina.embedding (home, space_id, chunk_id, tenant, document_id, embedding)
 select %(home)s, %(space_id)s, c.id, %(tenant)s, c.document_id,
     (%(values)s::real[])[(n - 1) * %(dimension)s + 1 : n * %(dimension)s]::halfvec
 from unnest(%(chunks)s::uuid[]) with ordinality as w (chunk_id, n)
@@ -339,7 +339,7 @@ term as (
 -- Cosine, for the best candidates.
 near as materialized (
     select v.chunk_id as id, {distance} as distance
-    from rotina.vector v
+    from rotina.embedding v
     where v.home = {vector_home} and v.space_id = {space} and {near_filter}
     order by distance limit {candidates}
 ),
@@ -374,7 +374,7 @@ scored as (
         t.id is not null as in_text, n.id is not null as in_vectors
     from (select id from told union select id from near) c
     left join told t using (id) left join near n using (id)
-    left join rotina.vector v
+    left join rotina.embedding v
         on v.home = {vector_home} and v.space_id = {space} and v.chunk_id = c.id
 ), ranked as (
     select *, row_number() over (order by text_score desc, id) as text_rank,
@@ -407,7 +407,7 @@ order by f.score desc, c.id;
 
 -- name: chunk_vectors
 -- Of some chunks.
-select chunk_id, embedding from rotina.vector
+select chunk_id, embedding from rotina.embedding
 where home = %(home)s and space_id = %(space_id)s and chunk_id = any(%(ids)s::uuid[]);
 
 -- name: neighbours
@@ -451,7 +451,7 @@ select rotina.forget_answers(%(runs)s::uuid[]) as forgotten;
 -- name: vectors
 -- Every chunk behind a filter with its vector.
 select c.id, c.text, v.embedding, d.name as document, d.metadata
-from rotina.vector v join rotina.chunk c on c.home = %(chunk_home)s and c.id = v.chunk_id
+from rotina.embedding v join rotina.chunk c on c.home = %(chunk_home)s and c.id = v.chunk_id
     join rotina.document d on d.collection_id = %(collection_id)s and d.id = c.document_id
 where v.home = %(vector_home)s and v.space_id = %(space_id)s
     and (%(filter)s::jsonpath is null or d.metadata @@ %(filter)s::jsonpath)

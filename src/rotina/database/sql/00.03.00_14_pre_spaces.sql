@@ -119,7 +119,7 @@ create index chunk_of_document on rotina.chunk (document_id);
 -- a small collection wait for its neighbours.
 create index chunk_pool_collection on rotina.chunk_pool (collection_id);
 
-create table rotina.vector (
+create table rotina.embedding (
     home uuid not null,
     space_id uuid not null,
     chunk_id uuid not null,
@@ -130,10 +130,10 @@ create table rotina.vector (
     primary key (home, space_id, chunk_id)
 ) partition by list (home);
 -- Compressing half floats costs time and saves nothing.
-alter table rotina.vector alter column embedding set storage external;
-create table rotina.vector_pool partition of rotina.vector
+alter table rotina.embedding alter column embedding set storage external;
+create table rotina.embedding_pool partition of rotina.embedding
     for values in ('00000000-0000-0000-0000-000000000000');
-create index vector_of_document on rotina.vector (document_id);
+create index embedding_of_document on rotina.embedding (document_id);
 
 -- The different words of a collection: what a misspelt word or half a code is likened to.
 create table rotina.word (
@@ -157,7 +157,7 @@ insert into rotina.chunk (
 select rotina.pool(), id, tenant, collection_id, document_id, index, span_start, span_end, page,
     '', context, text, length, words
 from rotina.old_chunk;
-insert into rotina.vector (home, space_id, chunk_id, tenant, document_id, embedding)
+insert into rotina.embedding (home, space_id, chunk_id, tenant, document_id, embedding)
 select rotina.pool(), s.id, c.id, c.tenant, c.document_id, c.embedding
 from rotina.old_chunk c join rotina.space s using (collection_id);
 drop table rotina.old_chunk, rotina.old_document;
@@ -180,14 +180,14 @@ create policy tenant on rotina.document using (tenant = (select rotina.current_t
 alter table rotina.chunk enable row level security;
 alter table rotina.chunk force row level security;
 create policy tenant on rotina.chunk using (tenant = (select rotina.current_tenant()));
-alter table rotina.vector enable row level security;
-alter table rotina.vector force row level security;
-create policy tenant on rotina.vector using (tenant = (select rotina.current_tenant()));
+alter table rotina.embedding enable row level security;
+alter table rotina.embedding force row level security;
+create policy tenant on rotina.embedding using (tenant = (select rotina.current_tenant()));
 alter table rotina.word enable row level security;
 alter table rotina.word force row level security;
 create policy tenant on rotina.word using (collection_id in (select id from rotina.collection));
 grant select, insert, update, delete
-    on rotina.space, rotina.document, rotina.chunk, rotina.vector, rotina.word to rotina_tenant;
+    on rotina.space, rotina.document, rotina.chunk, rotina.embedding, rotina.word to rotina_tenant;
 
 -- Nothing else keeps a collection's sums, and nothing else deletes chunks and vectors: a foreign
 -- key would be checked row by row.
@@ -223,7 +223,7 @@ begin
     end if;
     if tg_op = 'DELETE' then
         delete from rotina.chunk where document_id in (select id from gone);
-        delete from rotina.vector where document_id in (select id from gone);
+        delete from rotina.embedding where document_id in (select id from gone);
     end if;
     return null;
 end
@@ -300,12 +300,12 @@ begin
     execute format(
         'create index on rotina.%I using gin (words)', rotina.table_of('chunk', own.id));
     for settled in select s.id from rotina.space s where s.collection_id = own.id loop
-        perform rotina.create_home('vector', settled.id);
+        perform rotina.create_home('embedding', settled.id);
         execute format(
-            'with moved as (delete from rotina.vector_pool where space_id = $1 returning *) '
+            'with moved as (delete from rotina.embedding_pool where space_id = $1 returning *) '
             'insert into rotina.%I (home, space_id, chunk_id, tenant, document_id, embedding) '
             'select $1, space_id, chunk_id, tenant, document_id, embedding from moved',
-            rotina.table_of('vector', settled.id)
+            rotina.table_of('embedding', settled.id)
         ) using settled.id;
         update rotina.space set home = id where id = settled.id;
     end loop;
@@ -326,7 +326,7 @@ begin
     select * into strict joined from rotina.space s where s.id = wanted;
     own := rotina.own_collection(joined.collection_id);
     if own.home <> rotina.pool() and joined.home = rotina.pool() then
-        perform rotina.create_home('vector', wanted);
+        perform rotina.create_home('embedding', wanted);
         update rotina.space set home = id where id = wanted;
     end if;
 end
@@ -341,9 +341,9 @@ begin
     select * into strict emptied from rotina.space s where s.id = wanted;
     perform rotina.own_collection(emptied.collection_id);
     if emptied.home = rotina.pool() then
-        delete from rotina.vector_pool where space_id = wanted;
+        delete from rotina.embedding_pool where space_id = wanted;
     else
-        execute format('drop table rotina.%I', rotina.table_of('vector', wanted));
+        execute format('drop table rotina.%I', rotina.table_of('embedding', wanted));
     end if;
 end
 $$;
@@ -380,7 +380,7 @@ begin
     if indexed.home = rotina.pool() then
         return false;
     end if;
-    own := rotina.table_of('vector', wanted);
+    own := rotina.table_of('embedding', wanted);
     execute format(
         'create index if not exists %I on rotina.%I '
         'using hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops)',
