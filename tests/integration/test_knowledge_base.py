@@ -483,7 +483,8 @@ async def test_the_planner_takes_all_indexes(
     space = collection.current.id
     assert space == collection.current.home, "it has moved out of the pool"
     explain = f"""
-        explain select chunk_id from rotina.embedding where home = '{space}' and space_id = '{space}'
+        explain select chunk_id from rotina.embedding
+        where home = '{space}' and space_id = '{space}'
         order by embedding::halfvec(5) <=> '[1,0,0,0,0]'::halfvec(5) limit 10
     """
     plan = json.dumps(await rows(pool, explain))

@@ -13,6 +13,7 @@ from rotina.gateway import Gateway
 from rotina.knowledge import KnowledgeBase
 from rotina.knowledge.document import Document
 from rotina.knowledge.loading import Limits, load_in_child
+from rotina.knowledge.memory import RotinaStore
 from rotina.runs import (
     Attempt,
     Children,
@@ -42,6 +43,8 @@ class Context:
     """Every model; a node calls `at(its name)` so that the ledger knows who asked."""
     knowledge: KnowledgeBase
     """The tenant's collections; what it embeds is recorded for this run."""
+    memory: RotinaStore
+    """What the tenant's agents remember; to a node it is `runtime.store`."""
     effects: Effects
     """The only way for a node to change anything outside its state."""
     children: Children
@@ -108,11 +111,13 @@ def make_context(pool: Pool, gateway: Gateway, limits: Limits, attempt: Attempt)
         run_id=run.id, tenant=run.tenant, workflow=run.workflow
     )
     own = gateway.bound(run_id=run.id, tenant=run.tenant, node="knowledge")
+    knowledge = KnowledgeBase(pool, own, run.tenant)
     return Context(
         run_id=run.id,
         tenant=run.tenant,
         gateway=gateway,
-        knowledge=KnowledgeBase(pool, own, run.tenant),
+        knowledge=knowledge,
+        memory=RotinaStore(knowledge),
         effects=effects,
         children=attempt.children,
         recording=recording,

@@ -123,12 +123,20 @@ def _check_storable(prepared: Prepared) -> None:
     if not all(isinstance(label, str) and label for label in prepared.access):
         raise KnowledgeError(f"The access labels of {prepared.uri!r} have to be texts, none empty")
     texts = [prepared.document.text, prepared.uri, *prepared.access, *_texts(json.loads(told))]
-    for text in texts:
-        if "\x00" in text or not _encodes(text):
-            raise KnowledgeError(
-                f"{prepared.uri!r} or its metadata holds NUL characters or lone surrogates, which "
-                "PostgreSQL cannot store: take them out"
-            )
+    if not all(map(_is_text, texts)):
+        raise KnowledgeError(
+            f"{prepared.uri!r} or its metadata holds NUL characters or lone surrogates, which "
+            "PostgreSQL cannot store: take them out"
+        )
+
+
+def is_storable(value: Any) -> bool:
+    """Whether it is JSON that PostgreSQL takes: no NaN, no NUL, no lone surrogates."""
+    try:
+        told = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return all(map(_is_text, _texts(json.loads(told))))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -144,9 +152,9 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _encodes(text: str) -> bool:
+def _is_text(text: str) -> bool:
+    """Whether PostgreSQL has all its characters."""
     try:
-        text.encode()
+        return b"\0" not in text.encode()
     except UnicodeEncodeError:
         return False
-    return True

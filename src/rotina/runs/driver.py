@@ -203,7 +203,9 @@ class Driver:
         """Run the graph from its last checkpoint; returns the final state, or what it asks."""
         run, journal = attempt.run, driving.journal
         checkpointer = RunCheckpointer(self.pool, journal, resumes=driving.resumes)
-        graph = workflow.graph.copy(update={"checkpointer": checkpointer})
+        context = self.context(attempt)
+        store = getattr(context, "memory", None)
+        graph = workflow.graph.copy(update={"checkpointer": checkpointer, "store": store})
         config: RunnableConfig = {
             "configurable": {"thread_id": str(run.id)},
             "recursion_limit": MAX_STEPS,
@@ -213,7 +215,7 @@ class Driver:
         stream = graph.astream(
             await self._entry(run, driving, await checkpointer.aget_tuple(config)),
             config,
-            context=self.context(attempt),
+            context=context,
             stream_mode=["tasks", "values"],
             subgraphs=True,
             durability="sync",

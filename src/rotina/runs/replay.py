@@ -215,7 +215,8 @@ async def replay(workflow: Workflow, record: Record, context: Callable[[Attempt]
 async def _through(workflow: Workflow, tape: _Tape, context: Any) -> dict[str, Any] | None:
     """The graph's final state; None: it waits, as its run does."""
     saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=None))
-    graph = workflow.graph.copy(update={"checkpointer": saver})
+    store = getattr(context, "memory", None)
+    graph = workflow.graph.copy(update={"checkpointer": saver, "store": store})
     config: RunnableConfig = {
         "configurable": {"thread_id": str(uuid4())},
         "recursion_limit": MAX_STEPS,
