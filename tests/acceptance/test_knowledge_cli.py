@@ -52,6 +52,12 @@ def embedded_anew(embedding: Stack, folder: Path) -> None:
     asked = ("refunds", "--route", "embed", "--ranks", "--text", "0.5", "--section", "--json")
     done = embedding.run("kb", "search", "help", *asked, "--as-of", "2999-01-01")
     assert json.loads(done.stdout.splitlines()[0])["document"] == "refunds.md"
+    questions = folder.parent / "questions.jsonl"
+    line = {"question": "refunds seven days", "passage": "Refunds take seven days."}
+    questions.write_text(json.dumps(line))
+    shown = embedding.run("kb", "eval", "help", str(questions))
+    assert "help: 1 questions" in shown.stdout, shown.stderr
+    assert "characters_iou" in shown.stdout
     dropped = embedding.run("kb", "reindex", "help", "--drop", "embed")
     assert "dropped the vectors of route 'embed'" in dropped.stdout
     read = embedding.run("kb", "cited", "help", str(folder / "refunds.md"), "--json")

@@ -228,6 +228,15 @@ from rotina.document where collection_id = %(collection_id)s order by uri;
 -- What every span of the document's chunks counts in.
 select text from rotina.document where id = %(id)s;
 
+-- name: locate_passage
+-- Documents that hold these characters, where, and whether a second time.
+select uri, strpos(text, %(passage)s) - 1 as start,
+    strpos(substr(text, strpos(text, %(passage)s) + 1), %(passage)s) > 0 as again
+from rotina.document
+where collection_id = %(collection_id)s and strpos(text, %(passage)s) > 0
+    and (%(uri)s::text is null or uri = %(uri)s)
+limit 2;
+
 -- name: count_characters
 -- Reads every text: only for who asks.
 select coalesce(sum(length(text)), 0)::bigint as characters

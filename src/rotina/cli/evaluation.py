@@ -1,0 +1,85 @@
+"""`rotina kb eval`."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rotina.cli.knowledge import kb, open_knowledge
+
+if TYPE_CHECKING:
+    from rotina.knowledge.evaluation import Evaluation
+    from rotina.knowledge.metrics import Estimate
+
+
+@kb.command(name="eval")
+@click.argument("collection")
+@click.argument("questions", type=click.Path(path_type=Path))
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1, 100), help="Passages.")
+@click.option("--rerank", metavar="ROUTE", help="Measure this reranker, too.")
+@click.option("--sweep", is_flag=True, help="Choose the vectors' weight on half of the questions.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def evaluate(
+    collection: str, questions: Path, k: int, rerank: str | None, sweep: bool, as_json: bool
+) -> None:
+    """Search COLLECTION for QUESTIONS whose answers are known, and say how well that went.
+
+    QUESTIONS is a JSON Lines file: {"question": …, "uri": …}, with "start" and "end" of the answer
+    if you know them, or {"question": …, "passage": …}.
+    """
+    told = asyncio.run(_evaluate(collection, questions, k, rerank, sweep))
+    if as_json:
+        click.echo(told.model_dump_json())
+    else:
+        _show(told)
+
+
+async def _evaluate(
+    collection: str, questions: Path, k: int, rerank: str | None, sweep: bool
+) -> "Evaluation":
+    from rotina.knowledge.evaluation import evaluate as measure
+    from rotina.knowledge.evaluation import read_questions
+
+    asked = await asyncio.to_thread(read_questions, questions)
+    async with open_knowledge() as knowledge:
+        return await measure(knowledge, collection, asked, k=k, rerank=rerank, sweep=sweep)
+
+
+def _show(told: "Evaluation") -> None:
+    from rich.table import Table
+
+    from rotina.cli.tables import console
+
+    metrics = list(told.components[0].all)
+    title = f"{told.collection}: {told.questions} questions, the first {told.k} passages"
+    table = Table(title=title, title_justify="left")
+    for heading in ("search", "questions", *metrics):
+        table.add_column(heading)
+    for component in told.components:
+        rows = {"all": component.all, **component.languages}
+        for of, values in rows.items():
+            name = component.name if of == "all" else ""
+            table.add_row(name, of, *(_interval(values[metric]) for metric in metrics))
+    console.print(table)
+    for component in told.components:
+        if component.behind_fused:
+            console.print(f"fused beats {component.name} by {_differences(component.behind_fused)}")
+    if told.sweep is not None:
+        best = told.sweep.vectors
+        weight = "vectors alone" if best is None else f"vectors at {best} beside words at 1"
+        console.print(
+            f"chosen on one half: {weight}, ndcg {_interval(told.sweep.chosen['ndcg'])}; on the "
+            f"other half {_interval(told.sweep.checked['ndcg'])}, where the default weights have "
+            f"{_interval(told.sweep.default['ndcg'])}"
+        )
+    for question in told.worst:
+        console.print(f"answered badly: {question}", markup=False)
+
+
+def _interval(value: "Estimate") -> str:
+    return f"{value.mean:.3f} ({value.low:.3f} to {value.high:.3f})"
+
+
+def _differences(values: "dict[str, Estimate]") -> str:
+    return ", ".join(f"{name} {_interval(value)}" for name, value in values.items())

@@ -1,0 +1,123 @@
+"""`rotina kb eval` and what is behind it, on a real PostgreSQL."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from rotina.database import Pool
+from rotina.errors import InvalidInputError, KnowledgeError
+from rotina.gateway import Gateway, RetryPolicy
+from rotina.knowledge import KnowledgeBase
+from rotina.knowledge.evaluation import Asked, evaluate, read_questions
+from rotina.settings import Settings
+from tests.integration.test_knowledge_base import embedding, fill
+from tests.scripted_model import Behaviour, Request, ScriptedModel, chat
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[ScriptedModel]:
+    async with ScriptedModel(embedding) as running:
+        yield running
+
+
+@pytest.fixture
+async def knowledge(pool: Pool, model: ScriptedModel) -> AsyncIterator[KnowledgeBase]:
+    settings = Settings(
+        deployments={"one": {"model": "scripted", "base_url": model.base_url}},
+        routes={"embed": {"deployments": ["one"]}, "judge": {"deployments": ["one"]}},
+    )
+    async with Gateway(settings, retry=RetryPolicy(attempts=1)) as gateway:
+        knowledge = KnowledgeBase(pool, gateway, "acme")
+        await fill(knowledge)
+        yield knowledge
+
+
+def asked(question: str, **answer: object) -> Asked:
+    return Asked.model_validate({"question": question, **answer})
+
+
+async def test_each_half_and_both(knowledge: KnowledgeBase, model: ScriptedModel) -> None:
+    """Words find what is said in them, vectors what is meant, both find both."""
+    questions = [
+        asked("seven days", uri="refund.md", language="en"),
+        asked("a senha esquecida", uri="password.md", language="pt"),
+        asked("delivery", passage="A entrega é grátis acima de R$ 50."),
+    ]
+    before = len(model.requests)
+    told = await evaluate(knowledge, "help", questions, k=2)
+    assert len(model.requests) == before + 1, "embedded once, all together"
+    recall = {each.name: each.all["recall"].mean for each in told.components}
+    assert recall["text"] < recall["fused"]
+    assert recall["vectors"] <= recall["fused"]
+    text = told.components[0]
+    assert text.behind_fused["recall"].mean == pytest.approx(recall["fused"] - recall["text"])
+    assert set(text.languages) == {"en", "pt"}
+    assert "characters_iou" not in text.all, "not every answer has characters"
+    (only,) = [questions[2]]
+    spans = await evaluate(knowledge, "help", [only], k=2)
+    assert spans.components[1].all["characters_recall"].mean == 1.0
+
+
+async def test_a_reranker_is_measured(knowledge: KnowledgeBase, model: ScriptedModel) -> None:
+    def script(request: Request) -> Behaviour:
+        if "input" in request.body:
+            return embedding(request)
+        shown = request.body["messages"][-1]["content"].split("\n\n[")[1:]
+        grades = [10 if "sete dias" in each else 0 for each in shown]
+        return chat(json.dumps({"grades": grades}))
+
+    model.script = script
+    questions = [asked("refund", uri="reembolso.md")]
+    told = await evaluate(knowledge, "help", questions, k=6, rerank="judge")
+    mrr = {each.name: each.all["mrr"].mean for each in told.components}
+    assert mrr["fused"] < mrr["reranked"] == 1.0
+
+
+async def test_a_sweep_chooses_on_one_half_and_reports_on_the_other(
+    knowledge: KnowledgeBase,
+) -> None:
+    pairs = [("refund", "refund.md"), ("senha", "senha.md"), ("delivery", "delivery.md")]
+    questions = [asked(f"{word} {n}", uri=uri) for word, uri in pairs for n in range(6)]
+    told = await evaluate(knowledge, "help", questions, k=3, sweep=True)
+    assert told.sweep is not None
+    assert told.sweep.checked["ndcg"].mean > 0.5
+    with pytest.raises(KnowledgeError, match="too few questions"):
+        await evaluate(knowledge, "help", questions[:1], sweep=True)
+
+
+async def test_answers_that_are_not_there_are_named(knowledge: KnowledgeBase) -> None:
+    for answer, message in (
+        ({"uri": "nope.md"}, "no document 'nope.md'"),
+        ({"uri": "refund.md", "start": 0, "end": 999}, "has 24 characters"),
+        ({"passage": "nobody said this"}, "stands nowhere"),
+        ({"passage": "e"}, "more than once"),
+    ):
+        with pytest.raises(KnowledgeError, match=message):
+            await evaluate(knowledge, "help", [asked("refund", **answer)])
+    with pytest.raises(KnowledgeError, match="no question"):
+        await evaluate(knowledge, "help", [])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "holds no question"),
+        ("{", "line 2: line: Invalid JSON"),
+        ('{"question": "x"}', "line 2: answers.0: Value error, give a uri"),
+        ('{"question": "", "uri": "a"}', "line 2: question"),
+        ('{"question": "x", "uri": "a", "start": 5, "end": 3}', "start before end"),
+        ('{"question": "x", "uri": "a", "colour": 1}', "line 2: colour"),
+    ],
+)
+def test_a_malformed_file_is_refused_by_line(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_text(f"\n{line}\n")
+    with pytest.raises(InvalidInputError, match=message):
+        read_questions(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        read_questions(tmp_path / "none.jsonl")
