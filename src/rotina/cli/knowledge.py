@@ -28,8 +28,13 @@ WORKFLOW = "knowledge_ingest"
 PARALLEL = 8
 """Files that are read, and waited for, at the same time."""
 SUFFIXES = frozenset(
-    {".pdf", ".docx", ".xlsx", ".csv", ".tsv", ".html", ".htm", ".eml", ".txt", ".md"}
-)
+    {
+        ".pdf", ".docx", ".pptx", ".xlsx", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".html",
+        ".htm", ".eml", ".msg", ".txt", ".md",
+    }
+)  # fmt: skip
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
+"""Taken as well where OCR is installed."""
 """What is taken from a folder; a file named by itself is always tried."""
 SHOWN = 300
 """Characters of a passage in a table."""
@@ -170,7 +175,14 @@ async def _add_all(order: _Order, paths: tuple[Path, ...]) -> bool:
     return good
 
 
+def _suffixes() -> frozenset[str]:
+    from rotina.knowledge.loading.ocr import is_available
+
+    return SUFFIXES | IMAGE_SUFFIXES if is_available() else SUFFIXES
+
+
 def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    suffixes = _suffixes()
     for path in paths:
         if not path.is_dir():
             yield path
@@ -179,13 +191,13 @@ def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
             each
             for each in path.rglob("*")
             if each.is_file()
-            and each.suffix.lower() in SUFFIXES
+            and each.suffix.lower() in suffixes
             and not any(part.startswith(".") for part in each.relative_to(path).parts)
         )
         if not found:
             raise KnowledgeError(
                 f"{str(path)!r} holds no document: files in folders need one of the endings "
-                f"{', '.join(sorted(SUFFIXES))}"
+                f"{', '.join(sorted(suffixes))}"
             )
         yield from found
 
