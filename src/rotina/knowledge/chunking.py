@@ -13,9 +13,9 @@ from rotina.knowledge.document import Document
 from rotina.knowledge.headings import Section, sections
 from rotina.knowledge.units import Break, Unit, pieces, units
 
-LIMIT = 800
+LIMIT = 600
 """Characters of a chunk, overlap included."""
-OVERLAP = 150
+OVERLAP = 50
 """Characters, at most, that a chunk shares with the one before."""
 _CONTEXT_SHARE = 4
 """The context may take this part of what an embedding model reads at once."""

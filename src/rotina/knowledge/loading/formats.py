@@ -205,7 +205,7 @@ def _image(content: bytes) -> Format | None:
         return "webp"
     for signature, format_ in _SIGNATURES:
         # Letters alone make a weak signature: «BM» may as well begin a text.
-        if content.startswith(signature) and (not signature.isalnum() or _is_binary(content)):
+        if content.startswith(signature) and (not signature.isalnum() or b"\0" in content[:64]):
             return format_
     return None
 

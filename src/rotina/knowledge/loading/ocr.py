@@ -7,6 +7,7 @@ pages puts them in order.
 
 import functools
 import math
+import re
 from importlib import resources
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,22 @@ _MODELS = {
     "Cls": "ch_ppocr_mobile_v2.0_cls_mobile.onnx",
     "Rec": "PP-OCRv6_rec_small.onnx",
 }
-_THREADS = 2
+MODELS_MB = 1024
+"""MiB of address space that the models and their work on a page take; about 500 are used."""
+_THREADS = 1
+_WITHOUT_TEXT = (b"%PDF-", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"RIFF")
+_OUT_OF_MEMORY = re.compile("bad_alloc|allocat|insufficient memory", re.IGNORECASE)
 _UPRIGHT = math.radians(20)
 
 
 def is_available() -> bool:
     """Whether the extra is installed."""
     return all(find_spec(name) is not None for name in ("rapidocr", "onnxruntime", "PIL"))
+
+
+def may_read(content: bytes) -> bool:
+    """Whether a file, by how it begins, is of a kind that OCR may be asked to read."""
+    return is_available() and any(start in content[:1024] for start in _WITHOUT_TEXT)
 
 
 def read_picture(picture: "Image") -> str:
@@ -46,7 +56,12 @@ def read_picture(picture: "Image") -> str:
     from rotina.knowledge.loading.pdf_layout import page_text  # noqa: PLC0415
 
     pixels = np.asarray(picture.convert("RGB"))[:, :, ::-1]
-    found = _engine()(np.ascontiguousarray(pixels))
+    try:
+        found = _engine()(np.ascontiguousarray(pixels))
+    except Exception as error:
+        if _OUT_OF_MEMORY.search(str(error)):  # in C++, which raises no MemoryError
+            raise MemoryError from error
+        raise
     if found.boxes is None or found.txts is None:
         return ""
     return page_text(
@@ -60,14 +75,11 @@ def _segment(box: Any, text: str) -> "Segment":
 
     xs, ys = [float(x) for x, _ in box], [float(y) for _, y in box]
     angle = math.atan2(ys[1] - ys[0], xs[1] - xs[0])
-    height = (ys[3] - ys[0] + ys[2] - ys[1]) / 2
+    height = abs(ys[3] - ys[0] + ys[2] - ys[1]) / 2
+    # The middle instead of the baseline: a box reaches lower where a letter does.
+    middle = sum(ys) / len(ys)
     return Segment(
-        text.strip(),
-        min(xs),
-        max(xs),
-        -max(ys) if abs(angle) < _UPRIGHT else -(ys[2] + ys[3]) / 2,
-        max(abs(height), 1.0),
-        upright=abs(angle) < _UPRIGHT,
+        text.strip(), min(xs), max(xs), -middle, max(height, 1.0), upright=abs(angle) < _UPRIGHT
     )
 
 
@@ -82,4 +94,5 @@ def _engine() -> Any:
         "EngineConfig.onnxruntime.intra_op_num_threads": _THREADS,
         "EngineConfig.onnxruntime.inter_op_num_threads": 1,
     }
-    return RapidOCR(params={"Global.log_level": "error", **paths, **threads})
+    small = {"Global.max_side_len": 1600, "Rec.rec_batch_num": 1, "Cls.cls_batch_num": 1}
+    return RapidOCR(params={"Global.log_level": "error", **paths, **threads, **small})
