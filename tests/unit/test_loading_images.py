@@ -42,12 +42,12 @@ def saved(made: Image.Image, kind: str, **options: object) -> bytes:
 def scan(*pages: Image.Image | None) -> bytes:
     """A PDF of pictures; None is a page of text."""
     stream = io.BytesIO()
-    canvas = Canvas(stream, pagesize=(540, 540), invariant=1)
+    canvas = Canvas(stream, pagesize=(260, 260), invariant=1)
     for page in pages:
         if page is None:
-            canvas.drawString(50, 400, "typed")
+            canvas.drawString(50, 200, "typed")
         else:
-            canvas.drawImage(ImageReader(page), 10, 10)
+            canvas.drawImage(ImageReader(page), 5, 5, width=250, height=250)
         canvas.showPage()
     canvas.save()
     return stream.getvalue()

@@ -32,6 +32,7 @@ from rotina.gateway.postgres_ledger import PostgresLedger
 from rotina.gateway.race import race
 from rotina.gateway.recorder import Recorded, Recorder
 from rotina.gateway.retry import RetryPolicy
+from rotina.gateway.room import Room
 from rotina.gateway.routing import (
     Choice,
     able,
@@ -190,6 +191,12 @@ class Gateway:
         if self._recorder is None:
             return least()
         return self._recorder.fact("context", {"route": route}, least)
+
+    def room(self, route: str = "embed") -> Room:
+        """What each deployment of the route can read of one text."""
+        settings = self._lanes.settings
+        names = allowed(settings, route, self._origin.tenant)
+        return Room([settings.deployments[name] for name in names], settings.project_dir)
 
     async def chat(  # noqa: PLR0913 - a call's parameters, all but one by name
         self,

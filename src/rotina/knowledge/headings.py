@@ -103,17 +103,33 @@ def _underlined(text: str) -> Iterator[_Mark]:
 
 def _numbered(text: str) -> Iterator[_Mark]:
     """`2.1 Scope` between empty lines, unless it is one of a list."""
+    before: re.Match[str] | None = None
     for match in _NUMBERED.finditer(text):
-        if not _begins_block(text, match.start()) or _CELLS.search(match[0]):
-            continue
-        if not match["title"][0].isupper():
-            continue
-        depth = match["number"].count(".") + 1
-        if depth == 1 and text[match.end() : match.end() + 2] not in {"\n\n", ""}:
+        last, before = before, match
+        if last is not None and _follows(text, last, match.start(), match["number"]):
             continue
         following = _NUMBER.match(text, match.end())
-        if following is None or following[1].count(".") + 1 != depth:
+        if following is not None and _follows(text, match, following.start(1), following[1]):
+            continue
+        if _is_heading(text, match):
+            depth = match["number"].count(".") + 1
             yield _Mark(match.start(), match.end(), depth, match[0])
+
+
+def _follows(text: str, match: re.Match[str], index: int, number: str) -> bool:
+    """Whether at `index`, with nothing but blanks before it, a list goes on."""
+    if text[match.end() : index].strip():
+        return False
+    above, _, last = match["number"].rpartition(".")
+    return number == f"{above}{'.' if above else ''}{int(last) + 1}"
+
+
+def _is_heading(text: str, match: re.Match[str]) -> bool:
+    """Whether the line looks like one, and stands by itself."""
+    if not match["title"][0].isupper() or _CELLS.search(match[0]):
+        return False
+    alone = "." in match["number"] or text[match.end() : match.end() + 2] in {"\n\n", ""}
+    return alone and _begins_block(text, match.start())
 
 
 def _begins_block(text: str, index: int) -> bool:

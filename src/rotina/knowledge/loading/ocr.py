@@ -64,9 +64,9 @@ def read_picture(picture: "Image") -> str:
         raise
     if found.boxes is None or found.txts is None:
         return ""
-    return page_text(
-        [_segment(box, text) for box, text in zip(found.boxes, found.txts, strict=True)]
-    )
+    # What has neither letter nor digit is a line, a frame or a speck.
+    lines = zip(found.boxes, found.txts, strict=True)
+    return page_text([_segment(box, text) for box, text in lines if any(map(str.isalnum, text))])
 
 
 def _segment(box: Any, text: str) -> "Segment":
