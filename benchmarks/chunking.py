@@ -42,7 +42,16 @@ FIRST = 5
 """Chunks that count for recall, precision and IoU: the authors' default."""
 BUDGET = 4000
 """Characters that a reader of search results is given."""
-SWEEP = [(400, 0), (400, 100), (600, 100), (800, 0), (800, 150), (1000, 200), (1200, 0), (1600, 200)]
+SWEEP = [
+    (400, 0),
+    (400, 100),
+    (600, 100),
+    (800, 0),
+    (800, 150),
+    (1000, 200),
+    (1200, 0),
+    (1600, 200),
+]
 K1, B = 1.2, 0.75
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 Span = tuple[int, int]

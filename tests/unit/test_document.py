@@ -84,7 +84,9 @@ def test_a_row_keeps_one_line_unless_its_cells_are_blocks() -> None:
 
 @given(st.lists(st.tuples(TEXT, st.integers(1, 9), TEXT), max_size=6))
 def test_headings_are_found_and_leave_no_mark(parts: list[tuple[str, int, str]]) -> None:
-    raw = ["\n".join([unmarked(text), heading(unmarked(title), level)]) for title, level, text in parts]
+    raw = [
+        "\n".join([unmarked(text), heading(unmarked(title), level)]) for title, level, text in parts
+    ]
     found = assemble(raw, max_chars=100_000)
     expected = [(unmarked(clean(title)).strip(), level) for title, level, _ in parts]
     shown = [(found.text[each.start : each.end].strip(), each.level) for each in found.headings]

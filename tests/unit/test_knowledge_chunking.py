@@ -78,8 +78,9 @@ def test_spans_are_exact_bounded_ordered_and_cover_everything(
 
 
 CLUSTERS = [
-    "a\u0301\u0323", "e\u0301", "👩\u200d👩\u200d👧", "👍🏽", "❤\ufe0f", "🇧🇷", "각", "क्षि", "ש\u05b8", "\r\n",
-    " \u0301", "\u0600 ", "\u0600", "。\ufe00", ". ", "! ”", " ", "\n", "\n\n", "\t", "\u200d", "x",
+    "a\u0301\u0323", "e\u0301", "👩\u200d👩\u200d👧", "👍🏽", "❤\ufe0f", "🇧🇷", "각", "क्षि",
+    "ש\u05b8", "\r\n", " \u0301", "\u0600 ", "\u0600", "。\ufe00", ". ", "! ”", " ", "\n", "\n\n", "\t",
+    "\u200d", "x",
 ]  # fmt: skip
 
 
@@ -213,7 +214,10 @@ def room(context: int, tokenizer: str | None = None) -> Room:
 
 
 @pytest.mark.parametrize("tokenizer", [None, "cl100k_base"])
-@given(text=st.lists(ALPHABET, min_size=200, max_size=600).map("".join), heading=st.text("ab漢", max_size=300))
+@given(
+    text=st.lists(ALPHABET, min_size=200, max_size=600).map("".join),
+    heading=st.text("ab漢", max_size=300),
+)
 @settings(max_examples=25, deadline=None)
 def test_chunks_and_their_contexts_fit_the_embedding_model(
     tokenizer: str | None, text: str, heading: str

@@ -1,6 +1,7 @@
 """Messages as Outlook saves them."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def recipient(kind: int, name: str, address: str) -> Tree:
     }
 
 
-def message(header: int = 32, *, parts: Tree | None = None, **values: str) -> dict[str, object]:
+def message(header: int = 32, *, parts: Tree | None = None, **values: str) -> dict[str, Any]:
     return {
         "__properties_version1.0": properties(header, p0039=SENT),
         **texts(**values),
@@ -32,8 +33,8 @@ def message(header: int = 32, *, parts: Tree | None = None, **values: str) -> di
     }
 
 
-def saved(**given: object) -> bytes:
-    return compound_file(message(**given))  # type: ignore[arg-type]
+def saved(**given: Any) -> bytes:
+    return compound_file(message(**given))
 
 
 def test_a_message_reads_as_an_email_does() -> None:
@@ -63,9 +64,8 @@ def test_a_message_reads_as_an_email_does() -> None:
 
 
 def test_headers_that_it_was_sent_with_win() -> None:
-    headers = (
-        "From: =?utf-8?q?Jos=C3=A9?= <j@example.org>\r\nDate: Tue, 3 Mar 2026 08:00:00 -0300\r\n\r\n"
-    )
+    sender = "From: =?utf-8?q?Jos=C3=A9?= <j@example.org>"
+    headers = f"{sender}\r\nDate: Tue, 3 Mar 2026 08:00:00 -0300\r\n\r\n"
     text = load(saved(p007d=headers, p0c1a="Directory", p1000="body"), name="a.msg").text
     assert text == "From: José <j@example.org>\nDate: Tue, 3 Mar 2026 08:00:00 -0300\n\nbody"
 
@@ -116,9 +116,12 @@ def test_a_message_in_a_message() -> None:
 def test_messages_within_messages_without_end() -> None:
     tree = message(24, p1000="deepest")
     for depth in range(60):
-        attached = {"__properties_version1.0": properties(8, p3705=5), "__substg1.0_3701000D": tree}
+        attached: Tree = {
+            "__properties_version1.0": properties(8, p3705=5),
+            "__substg1.0_3701000D": tree,
+        }
         tree = message(24, p1000=f"{depth}", parts={"__attach_version1.0_#00000000": attached})
-    text = load(compound_file(tree), name="a.msg").text  # type: ignore[arg-type]
+    text = load(compound_file(tree), name="a.msg").text
     assert "\n59" in text
     assert "deepest" not in text
 
@@ -129,7 +132,7 @@ def test_damage_and_emptiness() -> None:
         load(content[:700], name="a.msg")
     with pytest.raises(CorruptDocumentError, match=r"called MSG"):
         load(content[:8] + bytes(600), name="a.msg")
-    with pytest.raises(UnsupportedDocumentError, match="called MSG.*plain text"):
+    with pytest.raises(UnsupportedDocumentError, match=r"called MSG.*plain text"):
         load(b"From: a@example.org\nSubject: x\n\ntext", name="a.msg")
     with pytest.raises(EmptyDocumentError):
         load(compound_file({"__properties_version1.0": properties(32)}), name="a.msg")

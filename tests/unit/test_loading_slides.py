@@ -117,7 +117,9 @@ def test_groups_within_groups_without_end() -> None:
     with zipfile.ZipFile(io.BytesIO(presentation())) as archive:
         slide = archive.read(SLIDE).decode()
     deep = "<p:grpSp>" * 3000 + "</p:grpSp>" * 3000
-    content = replaced(presentation(), SLIDE, slide.replace("</p:spTree>", f"{deep}</p:spTree>").encode())
+    content = replaced(
+        presentation(), SLIDE, slide.replace("</p:spTree>", f"{deep}</p:spTree>").encode()
+    )
     with pytest.raises(CorruptDocumentError, match=r"'a\.pptx'"):
         load(content, name="a.pptx")
 
@@ -132,7 +134,7 @@ def test_damage() -> None:
         load(replaced(content, SLIDE, None), name="a.pptx")
     with pytest.raises(CorruptDocumentError, match="no officeDocument"):
         load(replaced(content, "_rels/.rels", b"<x/>"), name="a.pptx")
-    with pytest.raises(UnsupportedDocumentError, match="called PPTX.*plain text"):
+    with pytest.raises(UnsupportedDocumentError, match=r"called PPTX.*plain text"):
         load(b"hello", name="a.pptx")
     ole = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512)
     with pytest.raises(EncryptedDocumentError, match="password"):

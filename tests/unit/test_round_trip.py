@@ -28,10 +28,20 @@ from tests.compound_file import compound_file, properties, texts
 
 WORDS = [
     "Inscrição", "açúcar", "coração", "re\u0301sume\u0301", "nin\u0303o", "שלום", "ש\u05b8לום",
-    "مرحبا", "بِسْمِ", "漢字", "かな", "각", "क्षि", "नमस्ते", "ไทย", "👍🏽", "👩\u200d👩\u200d👧", "🇧🇷🇵🇹", "❤\ufe0f",
-    "𝒳", "word", "fim.", "Really?", "R$ 12,50", "art. 5", "“Sim.”", "e\u0301\u0323\u0302",
+    "مرحبا", "بِسْمِ", "漢字", "かな", "각", "क्षि", "नमस्ते", "ไทย", "👍🏽",
+    "👩\u200d👩\u200d👧", "🇧🇷🇵🇹", "❤\ufe0f", "𝒳", "word", "fim.",
+    "Really?", "R$ 12,50", "art. 5", "“Sim.”", "e\u0301\u0323\u0302",
 ]  # fmt: skip
-LATIN = ["Inscrição", "açúcar", "re\u0301sume\u0301", "word", "fim.", "R$ 12,50", "art. 5", "Ünïcödé"]
+LATIN = [
+    "Inscrição",
+    "açúcar",
+    "re\u0301sume\u0301",
+    "word",
+    "fim.",
+    "R$ 12,50",
+    "art. 5",
+    "Ünïcödé",
+]
 
 
 def lines_of(words: list[str]) -> st.SearchStrategy[list[str]]:
@@ -57,10 +67,11 @@ def _docx(lines: list[str]) -> bytes:
 
 def _pptx(lines: list[str]) -> bytes:
     made = Presentation()
-    for line in lines[:3]:
+    for line in [*lines[:3], lines[0]]:
         slide = made.slides.add_slide(made.slide_layouts[1])
         slide.shapes.title.text = line
         slide.placeholders[1].text = "\n".join(lines)
+    slide = made.slides[0]
     table = slide.shapes.add_table(len(lines), 1, Inches(1), Inches(1), Inches(1), Inches(1)).table
     for cell, line in zip(table.iter_cells(), lines, strict=True):
         cell.text = line

@@ -54,7 +54,9 @@ def chunk(
     for section in sections(document):
         # Word processors title a document by its first heading.
         above = tuple(dict.fromkeys(part for part in (title, *section.path) if part))
-        for start, end, context in _Packer(document.text, above, limit, overlap, room).pack(section):
+        for start, end, context in _Packer(document.text, above, limit, overlap, room).pack(
+            section
+        ):
             text = document.text[start:end]
             page = document.page_of(start)
             found.append(Chunk(start, end, text, page, context, section.path))
@@ -87,9 +89,7 @@ class _Packer:
     def _pieces(self, section: Section) -> Iterator[Unit]:
         for unit in units(self.text, section.start, section.end):
             context = self._context(unit)
-            yield from pieces(
-                self.text, unit, self._measure(context), self.limit - self.overlap
-            )
+            yield from pieces(self.text, unit, self._measure(context), self.limit - self.overlap)
 
     def _last(self, whole: list[Unit], start: int, first: int) -> int:
         """The unit to end a chunk with: the best break in its second half, else all that fits."""

@@ -17,7 +17,9 @@ _ABBREVIATION = re.compile(
     r"|vs|vol|ed|eds|al|av|cf|approx|aprox|e\.g|i\.e|p\.ex|[a-z])\.$",
     re.IGNORECASE,
 )
-_ITEM = re.compile(r"[ \t]*(?:[-*+•◦▪–—‣·]|\(?(?:\d{1,3}|[a-z]|[ivxlc]{1,5})[.)–-]|§)[ \t]+\S", re.I)
+_ITEM = re.compile(
+    r"[ \t]*(?:[-*+•◦▪–—‣·]|\(?(?:\d{1,3}|[a-z]|[ivxlc]{1,5})[.)–-]|§)[ \t]+\S", re.IGNORECASE
+)
 _NUMBER_ONLY = re.compile(r"\s*\(?(?:\d{1,3}|[ivxlc]{1,5})\.$", re.IGNORECASE)
 _PIPES = re.compile(r"[ \t]*\|.*\|[ \t]*$")
 _RULE = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
@@ -197,4 +199,6 @@ def _after(text: str, line: _Line, following: _Line | None) -> Break:
         return Break.NONE
     if _ITEM.match(text, following.start, following.end):
         return Break.ITEM
-    return Break.ITEM if _ENDED.search(text, max(line.start, line.end - 8), line.end) else Break.LINE
+    return (
+        Break.ITEM if _ENDED.search(text, max(line.start, line.end - 8), line.end) else Break.LINE
+    )

@@ -117,9 +117,7 @@ _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _STRAY_CONTROLS, _STRAY_SHARE = 3, 0.02
 """So many control characters, and that share of the rest, are accidents in a text."""
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b\x08"))
-_ADVICE = (
-    "send a PDF, DOCX, PPTX, XLSX, CSV, JSON, HTML, e-mail (.eml, .msg), image or text file"
-)
+_ADVICE = "send a PDF, DOCX, PPTX, XLSX, CSV, JSON, HTML, e-mail (.eml, .msg), image or text file"
 
 
 def detect(content: bytes, *, name: str, media_type: str | None) -> Format:
@@ -215,7 +213,7 @@ def _as_image(image: Format, name: str, claimed: Format | None) -> Format:
     if claimed is None or claimed in _IMAGES:
         return image
     raise UnsupportedDocumentError(
-        f"{_named(name, claimed)} holds {_IMAGES[image]}: give it the name of an image, or {_ADVICE}"
+        f"{_named(name, claimed)} holds {_IMAGES[image]}: name it as an image, or {_ADVICE}"
     )
 
 

@@ -28,7 +28,9 @@ def parse(content: bytes, limits: Limits) -> Parsed:
             with Image.open(io.BytesIO(content)) as picture:
                 texts = _texts(picture, limits)
         except Image.DecompressionBombError as error:
-            raise DocumentTooLargeError(f"the picture is a bomb ({error}): make it smaller") from error
+            raise DocumentTooLargeError(
+                f"the picture is a bomb ({error}): make it smaller"
+            ) from error
     if not any(map(str.strip, texts)):
         raise NoTextLayerError("nothing can be read in the picture: send it larger, or as text")
     return Parsed(texts, paged=len(texts) > 1, metadata={"read_by": "ocr"})
