@@ -79,8 +79,8 @@ def test_spans_are_exact_bounded_ordered_and_cover_everything(
 
 CLUSTERS = [
     "a\u0301\u0323", "e\u0301", "👩\u200d👩\u200d👧", "👍🏽", "❤\ufe0f", "🇧🇷", "각", "क्षि",
-    "ש\u05b8", "\r\n", " \u0301", "\u0600 ", "\u0600", "。\ufe00", ". ", "! ”", " ", "\n", "\n\n", "\t",
-    "\u200d", "x",
+    "ש\u05b8", "\r\n", " \u0301", "\u0600 ", "\u0600", "。\ufe00", ". ", "! ”", " ", "\n", "\n\n",
+    "\t", "\u200d", "x",
 ]  # fmt: skip
 
 
