@@ -8,11 +8,12 @@ import regex
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from rotina.gateway import Gateway
 from rotina.gateway.room import Room
 from rotina.knowledge import Chunk, Document, Heading, Page, chunk
 from rotina.knowledge.chunking import with_context
 from rotina.knowledge.words import fold, guess_language
-from rotina.settings import Deployment
+from rotina.settings import Deployment, Route, Settings
 
 LETTERS = [
     "a",
@@ -147,6 +148,8 @@ def test_numbered_headings_are_told_from_lists() -> None:
         ("1. Introduction",), ("1. Introduction", "1.1 Scope"),
     ]  # fmt: skip
     assert {each.headings for each in found if "thing" in each.text} == {("2. Terms",)}
+    letter = "Dear Ana,\n\n12 March 2020\n\nHello.\n\n3 Greetings\n\nBye."
+    assert [each.headings for each in chunk(document(letter))] == [(), ("3 Greetings",)]
 
 
 def test_underlined_headings() -> None:
@@ -237,6 +240,21 @@ def test_the_smallest_context_counts_and_a_model_with_room_changes_nothing() -> 
     assert len(chunk(document(text), room=small)) > len(chunk(document(text)))
     both = Room([Deployment(model="a", context=512), Deployment(model="b", context=256)], Path())
     assert both.tokens == 256
+
+
+def test_the_gateway_says_what_a_route_reads() -> None:
+    declared = Settings(
+        deployments={
+            "a": Deployment(model="a", context=512), "b": Deployment(model="b", context=300),
+            "c": Deployment(model="c", context=256),
+        },
+        routes={"embed": Route(deployments=["a", "b"])},
+    )  # fmt: skip
+    small = Gateway(declared).room()
+    assert small.tokens == 300
+    assert small.holds("word " * 50)
+    assert not small.holds("word " * 50, share=8)
+    assert not small.holds("語" * 300)
 
 
 def test_pages() -> None:

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
+from rotina.cli.knowledge import _files
 from rotina.errors import (
     CorruptDocumentError,
     DocumentTooLargeError,
@@ -139,3 +140,13 @@ def test_a_picture_may_be_called_another_kind_of_picture_but_no_document() -> No
     assert load(content, name="a.jpg").media_type == "image/png"
     with pytest.raises(UnsupportedDocumentError, match=r"'a\.docx' \(called DOCX\).*a PNG image"):
         load(content, name="a.docx")
+
+
+def test_a_folders_pictures_are_taken_where_they_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.md", "b.pptx", "c.PNG", "d.exe"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in _files((tmp_path,))] == ["a.md", "b.pptx", "c.PNG"]
+    monkeypatch.setattr(ocr, "find_spec", lambda name: None)
+    assert [path.name for path in _files((tmp_path,))] == ["a.md", "b.pptx"]

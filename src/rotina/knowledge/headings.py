@@ -25,11 +25,13 @@ _UNDERLINED = re.compile(
     r"^(?P<title>[^\s=-][^\n]{0,118})\n(?P<line>={3,}|-{3,})[ \t]*$", re.MULTILINE
 )
 _NUMBERED = re.compile(
-    r"^(?P<number>\d{1,2}(?:\.\d{1,2}){0,3})\.?[ \t]+(?P<title>[^\W\d_][^\n\t]{1,78}[^\s.;:,!?])$",
+    r"^(?P<number>\d{1,2}(?:\.\d{1,2}){0,3})(?P<dot>\.?)[ \t]+"
+    r"(?P<title>[^\W\d_][^\n\t]{1,78}[^\s.;:,!?])$",
     re.MULTILINE,
 )
 _NUMBER = re.compile(r"\s*(\d{1,2}(?:\.\d{1,2}){0,3})[.)]?[ \t]")
 _CELLS = re.compile(r"\S {2,}\S")
+_DIGIT = re.compile(r"\d")
 _SPACES = re.compile(r"\s+")
 
 
@@ -128,6 +130,8 @@ def _is_heading(text: str, match: re.Match[str]) -> bool:
     """Whether the line looks like one, and stands by itself."""
     if not match["title"][0].isupper() or _CELLS.search(match[0]):
         return False
+    if "." not in match["number"] + match["dot"] and _DIGIT.search(match["title"]):
+        return False  # `12 March 2020`
     alone = "." in match["number"] or text[match.end() : match.end() + 2] in {"\n\n", ""}
     return alone and _begins_block(text, match.start())
 

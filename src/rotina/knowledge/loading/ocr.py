@@ -1,8 +1,8 @@
 """Text in pictures, read by RapidOCR's models on ONNX Runtime (the extra `rotina[ocr]`).
 
-The models (PP-OCRv6, Apache-2.0: detection, direction, recognition of 50 languages) lie in the
-wheel; nothing is downloaded. Lines come back as segments with their place, and the layout of PDF
-pages puts them in order.
+The models (PP-OCRv6, Apache-2.0: detection, direction, recognition) lie in the wheel; nothing is
+downloaded. Lines come back as segments with their place, and the layout of PDF pages puts them in
+order.
 """
 
 import functools
