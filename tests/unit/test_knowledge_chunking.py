@@ -186,6 +186,11 @@ def test_a_table_of_values_alone_has_no_header() -> None:
     assert {each.context for each in chunk(document(text), limit=60, overlap=0)} == {""}
 
 
+def test_a_row_that_is_too_long_is_cut_between_its_cells() -> None:
+    cells = ["Uma célula, com texto.", "Outra célula, com mais texto.", "A última."]
+    assert texts("\t".join(cells) + "\na\tb", limit=36) == [*cells[:2], "A última.\na\tb"]
+
+
 def test_markdown_tables() -> None:
     rows = [f"| item {n} | {n}.00 |" for n in range(10)]
     text = "\n".join(["| Name | Price |", "|------|:-----:|", *rows])

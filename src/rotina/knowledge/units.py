@@ -95,10 +95,13 @@ def pieces(text: str, unit: Unit, fits: Callable[[int, int], bool], limit: int) 
 
 
 def _cut(text: str, start: int, latest: int, end: int) -> int:
-    """Where to end a piece: after a blank, or at least not inside a character people see."""
-    blank = max(text.rfind(" ", start, latest), text.rfind("\t", start, latest))
-    if start < blank < end - 1 and not is_joined(text, blank) and not is_joined(text, blank + 1):
-        return blank + 1
+    """Where to end a piece: best after a cell, a sentence or a clause in its second half, else
+    after a word, or at least not inside a character that people see."""
+    half = start + (latest - start) // 2
+    for mark, earliest in (("\t", half), (". ", half), ("; ", half), (", ", half), (" ", start)):
+        blank = text.rfind(mark, earliest, latest) + len(mark) - 1
+        if start < blank < end - 1 and not is_joined(text, blank) and not is_joined(text, blank + 1):
+            return blank + 1
     return last_boundary(text, start, latest, end)
 
 
