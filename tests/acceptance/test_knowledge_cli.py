@@ -86,7 +86,7 @@ def test_a_folder_is_added_searched_and_deleted(embedding: Stack, tmp_path: Path
     (folder / "refunds.md").write_text("# Refunds\n\nRefunds take seven days.")
     (folder / "sub" / "prazo.txt").write_text("O reembolso leva sete dias úteis.")
     (folder / ".git" / "config.txt").write_text("hidden")
-    (folder / "photo.png").write_bytes(b"\x89PNG")
+    (folder / "photo.psd").write_bytes(b"8BPS")
     (folder / "empty.txt").touch()
     first = added(embedding, str(folder), "--metadata", "year=2025", "--metadata", "team=billing")
     assert states(first) == {

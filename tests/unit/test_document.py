@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from rotina.errors import DocumentTooLargeError
 from rotina.knowledge.document import Document, Page
-from rotina.knowledge.loading.text import assemble, clean, row, tidy
+from rotina.knowledge.loading.text import assemble, clean, heading, row, tidy, unmarked
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 ANY_TEXT = st.text(st.characters())
@@ -43,12 +43,13 @@ def test_pages_outside_the_text_or_over_each_other_are_refused(
 
 @given(st.lists(ANY_TEXT, max_size=6))
 def test_pages_are_ordered_apart_and_inside(texts: list[str]) -> None:
-    text, pages = assemble(texts, max_chars=10_000)
+    found = assemble(texts, max_chars=10_000)
+    text, pages = found.text, found.pages
     assert [page.number for page in pages] == list(range(1, len(texts) + 1))
     reached = 0
     for page, raw in zip(pages, texts, strict=True):
         assert reached <= page.start <= page.end <= len(text)
-        assert text[page.start : page.end] == tidy(raw)
+        assert text[page.start : page.end] == unmarked(tidy(raw))
         reached = page.end
     document = Document(name="n", media_type="m", sha256="0", text=text, pages=pages)
     for page in pages:
@@ -79,6 +80,27 @@ def test_tidy_collapses_gaps_but_not_indentation() -> None:
 def test_a_row_keeps_one_line_unless_its_cells_are_blocks() -> None:
     assert row(["Lamp\nred", "3", ""]) == "Lamp red\t3"
     assert row(["a\nb\nc\nd", "e\nf"]) == "a\nb\nc\nd\ne\nf"
+
+
+@given(st.lists(st.tuples(TEXT, st.integers(1, 9), TEXT), max_size=6))
+def test_headings_are_found_and_leave_no_mark(parts: list[tuple[str, int, str]]) -> None:
+    raw = [
+        "\n".join([unmarked(text), heading(unmarked(title), level)]) for title, level, text in parts
+    ]
+    found = assemble(raw, max_chars=100_000)
+    expected = [(unmarked(clean(title)).strip(), level) for title, level, _ in parts]
+    shown = [(found.text[each.start : each.end].strip(), each.level) for each in found.headings]
+    assert [level for _, level in shown] == [level for title, level in expected if title]
+    assert "".join(title for title, _ in shown).split() == (
+        "".join(title for title, _ in expected).split()
+    )
+    assert found.text == unmarked(found.text)
+
+
+def test_a_mark_that_is_never_closed_is_no_heading() -> None:
+    found = assemble(["\ufdd1open \ufdefshut\ufdef \ufdd2never", "\ufdd3\ufdef"], max_chars=100)
+    assert found.text == "open shut never\n\n"
+    assert [(each.start, each.end) for each in found.headings] == [(0, 5)]
 
 
 def test_a_text_that_is_too_long_names_the_limit() -> None:

@@ -1,14 +1,19 @@
 """Chunks are spans of the document's text, bounded, in order, and cover every word."""
 
 import itertools
-import unicodedata
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+import regex
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rotina.knowledge import Chunk, Document, Page, chunk
+from rotina.gateway import Gateway
+from rotina.gateway.room import Room
+from rotina.knowledge import Chunk, Document, Heading, Page, chunk
+from rotina.knowledge.chunking import with_context
 from rotina.knowledge.words import fold, guess_language
+from rotina.settings import Deployment, Route, Settings
 
 LETTERS = [
     "a",
@@ -73,16 +78,23 @@ def test_spans_are_exact_bounded_ordered_and_cover_everything(
     assert all(character.isspace() for character in missed)
 
 
-@given(
-    st.lists(
-        st.sampled_from(["a\u0301\u0323", "e\u0301", "👩‍👩‍👧", "👍🏽", "❤\ufe0f"]), max_size=60
-    )
-)
-def test_no_cut_inside_a_character_that_people_see(parts: list[str]) -> None:
+CLUSTERS = [
+    "a\u0301\u0323", "e\u0301", "👩\u200d👩\u200d👧", "👍🏽", "❤\ufe0f", "🇧🇷", "각", "क्षि",
+    "ש\u05b8", "\r\n", " \u0301", "\u0600 ", "\u0600", "。\ufe00", ". ", "! ”", " ", "\n", "\n\n",
+    "\t", "\u200d", "x",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(CLUSTERS), max_size=120), st.integers(0, 8))
+def test_no_cut_inside_a_character_that_people_see(parts: list[str], overlap: int) -> None:
     text = "".join(parts)
-    for each in chunk(document(text), limit=20, overlap=0):
-        assert unicodedata.combining(each.text[0]) == 0
-        assert each.text[0] not in "\u200d\ufe0f🏽"
+    boundaries = {0, *(match.end() for match in regex.finditer(r"\X", text))}
+    longest = max((len(cluster) for cluster in regex.findall(r"\X", text)), default=0)
+    assume(longest <= 12)
+    for each in chunk(document(text), limit=24, overlap=overlap):
+        assert {each.start, each.end} <= boundaries
+        assert text[each.start : each.end] == each.text
+        assert each.text.strip()
 
 
 def test_a_word_longer_than_a_chunk_is_cut_where_it_must() -> None:
@@ -124,6 +136,130 @@ def test_headings_part_chunks_and_are_their_context() -> None:
 def test_named_headings_in_both_languages() -> None:
     found = chunk(document("CAPÍTULO II - Das provas\nTexto um.\nChapter 3 Exams\nText two."))
     assert [each.context for each in found] == ["CAPÍTULO II - Das provas", "Chapter 3 Exams"]
+
+
+def test_numbered_headings_are_told_from_lists() -> None:
+    text = (
+        "1. Introduction\n\nSome text.\n\n1.1 Scope\n\nMore text.\n\n2. Terms\n\n"
+        "1. First thing\n2. Second thing\n\n1. Loose one\n\n2. Loose two\n\nThe end."
+    )
+    found = chunk(document(text), limit=40, overlap=0)
+    assert [each.headings for each in found if "text" in each.text] == [
+        ("1. Introduction",), ("1. Introduction", "1.1 Scope"),
+    ]  # fmt: skip
+    assert {each.headings for each in found if "thing" in each.text} == {("2. Terms",)}
+    letter = "Dear Ana,\n\n12 March 2020\n\nHello.\n\n3 Greetings\n\nBye."
+    assert [each.headings for each in chunk(document(letter))] == [(), ("3 Greetings",)]
+
+
+def test_underlined_headings() -> None:
+    found = chunk(document("Title\n=====\n\nText.\n\nPart\n----\n\nMore."))
+    assert [(each.headings, each.text[-5:]) for each in found] == [
+        (("Title",), "Text."), (("Title", "Part"), "More."),
+    ]  # fmt: skip
+
+
+def test_headings_of_the_format_are_the_only_ones() -> None:
+    text = "Big one\n# no heading here\n\nSmall one\nText."
+    given_headings = [Heading(level=1, start=0, end=7), Heading(level=3, start=27, end=36)]
+    made = document(text).model_copy(update={"headings": given_headings})
+    assert [(each.headings, each.context) for each in chunk(made)] == [
+        (("Big one",), "Big one"), (("Big one", "Small one"), "Big one › Small one"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("gap", ["\t", "  "])
+def test_tables_are_cut_between_rows_under_the_names_of_their_columns(gap: str) -> None:
+    rows = [f"Dr. Item {n} e mais{gap}{n},50{gap}Sim. Ou não." for n in range(12)]
+    text = "\n".join(["Before the table.", "", f"Nome{gap}Preço{gap}Nota", *rows, "", "After it."])
+    found = chunk(document(text, title="Lista"), limit=120, overlap=30)
+    inside = [each for each in found if "Item" in each.text]
+    lines = [line for each in inside for line in each.text.split("\n")]
+    assert [line for line in lines if "Item" in line] == rows
+    for each in inside:
+        above = "" if "Nome" in each.text else f"\nNome{gap}Preço{gap}Nota"
+        assert each.context == f"Lista{above}"
+
+
+def test_a_table_of_values_alone_has_no_header() -> None:
+    text = "\n".join(f"{n}\t{n * n}" for n in range(40))
+    assert {each.context for each in chunk(document(text), limit=60, overlap=0)} == {""}
+
+
+def test_a_row_that_is_too_long_is_cut_between_its_cells() -> None:
+    cells = ["Uma célula, com texto.", "Outra célula, com mais texto.", "A última."]
+    assert texts("\t".join(cells) + "\na\tb", limit=36) == [*cells[:2], "A última.\na\tb"]
+
+
+def test_markdown_tables() -> None:
+    rows = [f"| item {n} | {n}.00 |" for n in range(10)]
+    text = "\n".join(["| Name | Price |", "|------|:-----:|", *rows])
+    found = chunk(document(text), limit=80, overlap=20)
+    assert len(found) > 2
+    assert {each.context for each in found[1:]} == {"| Name | Price |"}
+    assert [line for each in found for line in each.text.split("\n")][2:] == rows
+
+
+def test_list_items_stay_whole_and_under_what_announces_them() -> None:
+    text = "Intro that is long enough.\n\nYou need:\n- one thing to bring\n- another thing here"
+    assert texts(text, limit=50) == [
+        "Intro that is long enough.", "You need:\n- one thing to bring", "- another thing here",
+    ]  # fmt: skip
+    assert texts("1. Um passo aqui.\n2. Outro passo aqui.", limit=22) == [
+        "1. Um passo aqui.", "2. Outro passo aqui.",
+    ]  # fmt: skip
+
+
+def test_a_sentence_over_several_lines_is_not_parted_at_their_ends() -> None:
+    text = "This sentence goes on over\ntwo lines. And the next one\nis here."
+    assert texts(text, limit=45) == [
+        "This sentence goes on over\ntwo lines.", "And the next one\nis here.",
+    ]  # fmt: skip
+
+
+def room(context: int, tokenizer: str | None = None) -> Room:
+    return Room([Deployment(model="m", context=context, tokenizer=tokenizer)], Path())
+
+
+@pytest.mark.parametrize("tokenizer", [None, "cl100k_base"])
+@given(
+    text=st.lists(ALPHABET, min_size=200, max_size=600).map("".join),
+    heading=st.text("ab漢", max_size=300),
+)
+@settings(max_examples=25, deadline=None)
+def test_chunks_and_their_contexts_fit_the_embedding_model(
+    tokenizer: str | None, text: str, heading: str
+) -> None:
+    small = room(256, tokenizer)
+    chunks = chunk(document(f"# {heading}.\n\n{text}", title=heading), limit=900, room=small)
+    assert all(small.holds(with_context(each.context, each.text)) for each in chunks)
+    covered = {place for each in chunks for place in range(each.start, each.end)}
+    whole = f"# {heading}.\n\n{text}"
+    assert all(c.isspace() for place, c in enumerate(whole) if place not in covered)
+
+
+def test_the_smallest_context_counts_and_a_model_with_room_changes_nothing() -> None:
+    text = "语言" * 600
+    large, small = room(8192), room(256)
+    assert chunk(document(text), room=large) == chunk(document(text))
+    assert len(chunk(document(text), room=small)) > len(chunk(document(text)))
+    both = Room([Deployment(model="a", context=512), Deployment(model="b", context=256)], Path())
+    assert both.tokens == 256
+
+
+def test_the_gateway_says_what_a_route_reads() -> None:
+    declared = Settings(
+        deployments={
+            "a": Deployment(model="a", context=512), "b": Deployment(model="b", context=300),
+            "c": Deployment(model="c", context=256),
+        },
+        routes={"embed": Route(deployments=["a", "b"])},
+    )  # fmt: skip
+    small = Gateway(declared).room("embed")
+    assert small.tokens == 300
+    assert small.holds("word " * 50)
+    assert not small.holds("word " * 50, share=8)
+    assert not small.holds("語" * 300)
 
 
 def test_pages() -> None:

@@ -29,9 +29,14 @@ WORKFLOW = "knowledge_ingest"
 PARALLEL = 8
 """Files that are read, and waited for, at the same time."""
 SUFFIXES = frozenset(
-    {".pdf", ".docx", ".xlsx", ".csv", ".tsv", ".html", ".htm", ".eml", ".txt", ".md"}
-)
+    {
+        ".pdf", ".docx", ".pptx", ".xlsx", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".html",
+        ".htm", ".eml", ".msg", ".txt", ".md",
+    }
+)  # fmt: skip
 """What is taken from a folder; a file named by itself is always tried."""
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
+"""Taken as well where OCR is installed."""
 MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
 """A day or a moment; without a zone it is this machine's."""
 SHOWN = 300
@@ -245,7 +250,14 @@ async def _add_all(order: _Order, paths: tuple[Path, ...]) -> bool:
     return good
 
 
+def _suffixes() -> frozenset[str]:
+    from rotina.knowledge.loading.ocr import is_available
+
+    return SUFFIXES | IMAGE_SUFFIXES if is_available() else SUFFIXES
+
+
 def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    suffixes = _suffixes()
     for path in paths:
         if not path.is_dir():
             yield path
@@ -254,13 +266,13 @@ def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
             each
             for each in path.rglob("*")
             if each.is_file()
-            and each.suffix.lower() in SUFFIXES
+            and each.suffix.lower() in suffixes
             and not any(part.startswith(".") for part in each.relative_to(path).parts)
         )
         if not found:
             raise KnowledgeError(
                 f"{str(path)!r} holds no document: files in folders need one of the endings "
-                f"{', '.join(sorted(SUFFIXES))}"
+                f"{', '.join(sorted(suffixes))}"
             )
         yield from found
 

@@ -32,6 +32,7 @@ from rotina.gateway.postgres_ledger import PostgresLedger
 from rotina.gateway.race import race
 from rotina.gateway.recorder import Recorded, Recorder
 from rotina.gateway.retry import RetryPolicy
+from rotina.gateway.room import Room
 from rotina.gateway.routing import (
     Choice,
     able,
@@ -196,6 +197,12 @@ class Gateway:
         if self._recorder is None:
             return least()
         return self._recorder.fact("context", {"route": route}, least)
+
+    def room(self, *routes: str) -> Room:
+        """What each deployment of these routes can read of one text."""
+        settings, tenant = self._lanes.settings, self._origin.tenant
+        names = [name for route in routes for name in allowed(settings, route, tenant)]
+        return Room([settings.deployments[name] for name in names], settings.project_dir)
 
     async def chat(  # noqa: PLR0913 - a call's parameters, all but one by name
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rotina.knowledge.base import KnowledgeBase
     from rotina.knowledge.chunking import Chunk, chunk
-    from rotina.knowledge.document import Document, Page
+    from rotina.knowledge.document import Document, Heading, Page
     from rotina.knowledge.model import (
         Added,
         Citation,
@@ -35,6 +35,7 @@ __all__ = [
     "Collection",
     "CollectionStats",
     "Document",
+    "Heading",
     "KnowledgeBase",
     "Page",
     "Passage",
@@ -51,6 +52,7 @@ _MODULES = {
     "Refinement": "refining",
     "Chunk": "chunking",
     "Document": "document",
+    "Heading": "document",
     "KnowledgeBase": "base",
     "Page": "document",
     "chunk": "chunking",

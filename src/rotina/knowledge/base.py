@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from rotina.database import Pool, load_queries, query_as_tenant, tenant_scope
 from rotina.errors import CollectionNotFoundError, KnowledgeChangedError, KnowledgeError
 from rotina.gateway import Gateway
+from rotina.gateway.room import Room
 from rotina.knowledge.document import Document
 from rotina.knowledge.filters import compile_filter
 from rotina.knowledge.model import (
@@ -162,7 +163,7 @@ class KnowledgeBase:
         """
         about = About(uri, metadata, language, access, valid_from, valid_to)
         found = await self.get(collection)
-        prepared = await asyncio.to_thread(prepare, document, found, about)
+        prepared = await asyncio.to_thread(prepare, document, found, about, room=self.room(found))
         async with self.scope() as connection:
             same = await keep(connection, found.id, prepared)
         if same is not None:
@@ -191,6 +192,10 @@ class KnowledgeBase:
             except KnowledgeChangedError:
                 collection = await self.get(collection.name)
         return await self._put(collection, batch, vectors, model)
+
+    def room(self, collection: Collection) -> Room:
+        """What the models that embed the collection read of one text."""
+        return self.gateway.room(*(space.route for space in collection.spaces))
 
     async def missing(self, collection: Collection, prepared: Prepared) -> list[int]:
         """Places of the document's chunks that have to be embedded before it can be stored."""

@@ -18,6 +18,17 @@ class Page(BaseModel):
     end: int = Field(ge=0)
 
 
+class Heading(BaseModel):
+    """A heading that the format marks as one: `document.text[start:end]`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    level: int = Field(ge=1)
+    """1 stands above 2."""
+    start: int = Field(ge=0)
+    end: int = Field(ge=1)
+
+
 class Document(BaseModel):
     """A document's text. Offsets are Python string indices (Unicode code points)."""
 
@@ -30,6 +41,8 @@ class Document(BaseModel):
     text: str
     pages: list[Page] = Field(default_factory=list)
     """Empty for formats without pages."""
+    headings: list[Heading] = Field(default_factory=list)
+    """In order; empty where the format does not say what a heading is (text, Markdown, PDF)."""
     metadata: dict[str, str] = Field(default_factory=dict)
     """Title, author, subject, sender, … as the format offers them."""
 
@@ -44,6 +57,18 @@ class Document(BaseModel):
         for before, page in pairwise(self.pages):
             if page.start < before.end or page.number <= before.number:
                 raise ValueError(f"page {page.number} does not follow page {before.number}")
+        return self
+
+    @model_validator(mode="after")
+    def _headings_lie_in_the_text(self) -> Self:
+        earliest = 0
+        for heading in self.headings:
+            if not earliest <= heading.start < heading.end <= len(self.text):
+                raise ValueError(
+                    f"the heading [{heading.start}, {heading.end}) is empty, out of order or "
+                    f"outside of a text of {len(self.text)} characters"
+                )
+            earliest = heading.end
         return self
 
     @cached_property

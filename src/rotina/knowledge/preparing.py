@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from rotina.errors import EmptyDocumentError, KnowledgeError
+from rotina.gateway.room import Room
 from rotina.knowledge.chunking import Chunk, chunk
 from rotina.knowledge.document import Document
 from rotina.knowledge.model import Collection, Language
@@ -54,12 +55,19 @@ class Prepared:
 
 
 def prepare(
-    document: Document, collection: Collection, about: About | None = None, *, whole: bool = False
+    document: Document,
+    collection: Collection,
+    about: About | None = None,
+    *,
+    room: Room | None = None,
+    whole: bool = False,
 ) -> Prepared:
     """Chunk a document; takes a second for some megabytes, so keep it off an event loop.
 
-    `whole` makes one chunk of the text, whatever its length. Raises `EmptyDocumentError` for a text
-    without words and `KnowledgeError` for what PostgreSQL cannot store.
+    `room` is what the embedding models read of one text (`KnowledgeBase.room`); without it chunks
+    have the usual length. `whole` makes one chunk of the text, whatever its length. Raises
+    `EmptyDocumentError` for a text without words and `KnowledgeError` for what PostgreSQL cannot
+    store.
     """
     about = about or About()
     if not whole and not fold(document.text):
@@ -73,8 +81,8 @@ def prepare(
         access=sorted(set(about.access)),
         valid_from=about.valid_from,
         valid_to=about.valid_to,
-        content_hash=_content_hash(document, language, whole=whole),
-        chunks=[_whole(document)] if whole else chunk(document),
+        content_hash=_content_hash(document, language, None if whole else room, whole=whole),
+        chunks=[_whole(document)] if whole else chunk(document, room=room),
     )
     _check_times(prepared)
     _check_storable(prepared)
@@ -91,10 +99,12 @@ def _whole(document: Document) -> Chunk:
     return Chunk(0, len(document.text), document.text, document.page_of(0), title)
 
 
-def _content_hash(document: Document, language: Language, *, whole: bool) -> str:
-    pages = [page.model_dump() for page in document.pages]
+def _content_hash(document: Document, language: Language, room: Room | None, *, whole: bool) -> str:
+    parts = [*document.pages, *document.headings]
+    pages = [part.model_dump() for part in parts]
+    tokens = None if room is None else room.tokens
     title = document.metadata.get("title")
-    facts = [CHUNKING, whole, language, document.name, title, document.text, pages]
+    facts = [CHUNKING, whole, tokens, language, document.name, title, document.text, pages]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

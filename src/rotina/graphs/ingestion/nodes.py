@@ -14,6 +14,7 @@ from rotina.errors import KnowledgeChangedError
 from rotina.graphs.context import Context
 from rotina.graphs.ingestion.ingestion import Ingested, Ingestion
 from rotina.graphs.ingestion.state import Batch, BatchState, IngestionState
+from rotina.knowledge.base import KnowledgeBase
 from rotina.knowledge.document import Document
 from rotina.knowledge.model import Added, Collection
 from rotina.knowledge.preparing import About, Prepared, prepare
@@ -43,7 +44,7 @@ class Nodes:
         """One `embed` task a batch of chunks that are not stored yet; often there is none."""
         knowledge = runtime.context.knowledge
         collection = await knowledge.get(state["collection"])
-        prepared = await _prepared(state, collection)
+        prepared = await _prepared(state, knowledge, collection)
         if await knowledge.knows(collection, prepared):
             return Command(goto="store")
         missing = await knowledge.missing(collection, prepared)
@@ -80,7 +81,7 @@ class Nodes:
         """
         context = runtime.context
         collection = await context.knowledge.get(state["collection"])
-        prepared = await _prepared(state, collection)
+        prepared = await _prepared(state, context.knowledge, collection)
 
         async def change(connection: AsyncConnection[DictRow]) -> dict[str, Any]:
             async with as_tenant(connection, context.tenant):
@@ -107,9 +108,12 @@ class Nodes:
         return {}
 
 
-async def _prepared(state: IngestionState, collection: Collection) -> Prepared:
+async def _prepared(
+    state: IngestionState, knowledge: KnowledgeBase, collection: Collection
+) -> Prepared:
     document = Document.model_validate(state["loaded"])
-    return await asyncio.to_thread(prepare, document, collection, _ABOUT.validate_python(state))
+    about, room = _ABOUT.validate_python(state), knowledge.room(collection)
+    return await asyncio.to_thread(prepare, document, collection, about, room=room)
 
 
 def _batched(places: list[int], size: int) -> list[list[int]]:

@@ -17,6 +17,7 @@ from typing import Any
 from rotina.errors import DocumentError
 from rotina.knowledge.loading.limits import Limits
 from rotina.knowledge.loading.loader import load
+from rotina.knowledge.loading.ocr import MODELS_MB, may_read
 
 _PR_SET_PDEATHSIG = 1
 _MEBIBYTE = 1024 * 1024
@@ -30,8 +31,9 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
     limits = Limits.model_validate(request["limits"])
     signal.setitimer(signal.ITIMER_REAL, limits.seconds + _GRACE)  # SIGALRM's default is to end us
-    bound_memory(limits.memory_mb)
-    json.dump(answer(sys.stdin.buffer.read(), request, limits), sys.stdout)
+    content = sys.stdin.buffer.read()
+    bound_memory(limits.memory_mb + (MODELS_MB if may_read(content) else 0))
+    json.dump(answer(content, request, limits), sys.stdout)
 
 
 def answer(content: bytes, request: dict[str, Any], limits: Limits) -> dict[str, Any]:

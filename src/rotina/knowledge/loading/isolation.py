@@ -23,6 +23,8 @@ _ENVIRONMENT = (
     "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
 )  # fmt: skip
 """What Python needs to start; everything else, secrets first of all, stays with us."""
+_SPARING = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
+"""Threads that a child has no use for take address space, which is what is limited."""
 _OUT_OF_RESOURCES = (signal.SIGKILL, signal.SIGXCPU, signal.SIGALRM)
 """Signals that the system sends for want of memory or time."""
 
@@ -50,7 +52,7 @@ async def load_in_child(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={key: os.environ[key] for key in _ENVIRONMENT if key in os.environ},
+        env=_SPARING | {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ},
     )
     try:
         async with asyncio.timeout(limits.seconds):

@@ -14,6 +14,7 @@ from rotina.errors import (
 from rotina.knowledge.document import Document
 from rotina.knowledge.loading.formats import MEDIA_TYPES, Format, detect
 from rotina.knowledge.loading.limits import Limits
+from rotina.knowledge.loading.ocr import EXTRA, is_available
 from rotina.knowledge.loading.text import Parsed, assemble, one_line
 
 Parser = Callable[[bytes, Limits], Parsed]
@@ -21,10 +22,20 @@ Parser = Callable[[bytes, Limits], Parsed]
 _PARSERS: dict[Format, str] = {
     "pdf": "pdf",
     "docx": "word",
+    "pptx": "slides",
     "xlsx": "workbook",
+    "msg": "outlook",
     "html": "markup",
     "eml": "mail",
     "csv": "table",
+    "json": "records",
+    "jsonl": "records",
+    "png": "image",
+    "jpeg": "image",
+    "gif": "image",
+    "tiff": "image",
+    "bmp": "image",
+    "webp": "image",
     "markdown": "plain",
     "text": "plain",
 }
@@ -47,15 +58,16 @@ def load(
     check_size(content, name=name, limits=limits)
     format_ = detect(content, name=name, media_type=media_type)
     parsed = _parse(content, name=name, format_=format_, limits=limits)
-    text, pages = assemble(parsed.texts, max_chars=limits.max_text_chars)
-    if not text.strip():
+    found = assemble(parsed.texts, max_chars=limits.max_text_chars)
+    if not found.text.strip():
         _refuse_blank(name, format_)
     return Document(
         name=name,
         media_type=MEDIA_TYPES[format_],
         sha256=hashlib.sha256(content).hexdigest(),
-        text=text,
-        pages=pages if parsed.paged else [],
+        text=found.text,
+        pages=found.pages if parsed.paged else [],
+        headings=found.headings,
         metadata={
             key: value
             for key, value in ((key, one_line(value)) for key, value in parsed.metadata.items())
@@ -94,9 +106,13 @@ def _parse(content: bytes, *, name: str, format_: Format, limits: Limits) -> Par
 
 
 def _refuse_blank(name: str, format_: Format) -> None:
-    if format_ == "pdf":
+    if format_ != "pdf":
+        raise EmptyDocumentError(f"{name!r} holds nothing but white space: send the file again")
+    if is_available():
         raise NoTextLayerError(
-            f"{name!r} is a scan: its pages hold no text. Run it through OCR first, "
-            "for example with `ocrmypdf`"
+            f"{name!r} holds no text, and OCR finds none on its pages: send a better scan"
         )
-    raise EmptyDocumentError(f"{name!r} holds nothing but white space: send the file again")
+    raise NoTextLayerError(
+        f"{name!r} is a scan: its pages hold no text. Scans are read by OCR, which is an extra: "
+        f"{EXTRA}"
+    )

@@ -1,6 +1,6 @@
 """E-mail: who, whom, what, when; then the body; then the names of what is attached."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from email import message_from_bytes
 from email.errors import HeaderParseError
 from email.header import decode_header
@@ -32,18 +32,24 @@ def parse(content: bytes, limits: Limits) -> Parsed:  # noqa: ARG001 - the parse
     return Parsed([_letter(message, attachments)], metadata=metadata)
 
 
-def _letter(message: Message, attachments: list[str]) -> str:
-    head = [f"{name}: {value}" for name in _SHOWN if (value := _header(message, name))]
+def letter(fields: Mapping[str, str], attachments: Sequence[str], body: str) -> str:
+    """An e-mail as text; `fields` by the names of their headers."""
+    head = [f"{name}: {fields[name]}" for name in _SHOWN if fields.get(name)]
     if attachments:
         head.append(f"Attachments: {', '.join(attachments)}")
-    return "\n".join(head) + "\n\n" + _body(message)
+    return "\n".join(head) + "\n\n" + body
+
+
+def _letter(message: Message, attachments: list[str]) -> str:
+    fields = {name: _header(message, name) for name in _SHOWN}
+    return letter(fields, attachments, _body(message))
 
 
 def _header(message: Message, name: str) -> str:
-    return one_line(_decoded(str(message.get(name) or "")))
+    return one_line(decoded(str(message.get(name) or "")))
 
 
-def _decoded(value: str) -> str:
+def decoded(value: str) -> str:
     """RFC 2047 words as characters; what is not valid stays as it is written."""
     try:
         parts = decode_header(value)
@@ -114,7 +120,7 @@ def _attachments(message: Message) -> Iterator[str]:
     """Names in the order of the message; what is inside an attached message counts as its own."""
     for part in _parts(message):
         if _is_attached(part):
-            name = _decoded(part.get_filename() or "")
+            name = decoded(part.get_filename() or "")
             yield one_line(name) or f"unnamed {part.get_content_type()}"
         else:
             yield from _attachments(part)

@@ -7,7 +7,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from rotina.knowledge.loading.charset import decode
 from rotina.knowledge.loading.limits import Limits
-from rotina.knowledge.loading.text import Parsed, one_line, row
+from rotina.knowledge.loading.text import Parsed, heading, one_line, row, unmarked
 
 _BLOCKS = frozenset(
     {
@@ -28,7 +28,8 @@ _BLOCKS = frozenset(
         *("tfoot", "thead", "title", "ul", "details"),
     }
 )
-_SPACED = frozenset({"h1", "h2", "h3", "h4", "h5", "h6", "p", "table"})
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_SPACED = frozenset({*_HEADINGS, "p", "table"})
 """Blocks that browsers set apart by an empty line."""
 _UNSEEN = frozenset(
     {
@@ -61,6 +62,13 @@ class _Cell:
         self.parts.append("\n" * (least - self.line_ends))
         self.line_ends = max(self.line_ends, least)
 
+    def mark_heading(self, first: int, level: int) -> None:
+        """Make what was written since the part `first` a heading."""
+        written = "".join(self.parts[first:])
+        if written.strip():
+            self.parts[first:] = [heading(written, level)]
+            self.line_ends = 0
+
     def text(self) -> str:
         """What was written, as lines."""
         return _LINE_BLANKS.sub("\n", re.sub(" +", " ", "".join(self.parts))).strip("\n ")
@@ -72,6 +80,8 @@ class _Reader:
     def __init__(self) -> None:
         self.cells = [_Cell()]
         self.rows: list[list[str]] = []
+        self.headings: list[int] = []
+        """Where the open ones begin, in parts of their cells."""
 
     def enter(self, node: LexborNode) -> None:
         tag = node.tag
@@ -85,6 +95,8 @@ class _Reader:
             self.cells.append(_Cell())
         elif tag in _BLOCKS:
             self._break(tag)
+            if tag in _HEADINGS:
+                self.headings.append(len(self.cells[-1].parts))
 
     def leave(self, node: LexborNode) -> None:
         tag = node.tag
@@ -95,6 +107,8 @@ class _Reader:
         elif tag in {"td", "th"} and self.rows:
             self.rows[-1].append(self.cells.pop().text())
         elif tag in _BLOCKS:
+            if tag in _HEADINGS:
+                self.cells[-1].mark_heading(self.headings.pop(), _HEADINGS[tag])
             self._break(tag)
 
     def _break(self, tag: str) -> None:
@@ -112,8 +126,8 @@ def parse(content: bytes, limits: Limits) -> Parsed:  # noqa: ARG001 - the parse
 
 
 def visible_text(html: str) -> str:
-    """What a reader sees of an HTML text."""
-    return _visible(LexborHTMLParser(html))
+    """What a reader sees of an HTML text, headings unmarked."""
+    return unmarked(_visible(LexborHTMLParser(html)))
 
 
 def _visible(tree: LexborHTMLParser) -> str:

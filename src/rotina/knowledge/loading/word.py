@@ -5,7 +5,8 @@ and text boxes, where templates for invoices keep half of what matters.
 """
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 import docx
 from docx.document import Document as DocxDocument
@@ -13,13 +14,19 @@ from docx.oxml.ns import qn
 
 from rotina.knowledge.loading.archive import unpacked
 from rotina.knowledge.loading.limits import Limits
-from rotina.knowledge.loading.text import Parsed, one_line, row
+from rotina.knowledge.loading.text import Parsed, heading, one_line, row
 
 _PARAGRAPH, _TABLE, _ROW, _CELL = qn("w:p"), qn("w:tbl"), qn("w:tr"), qn("w:tc")
 _TEXT, _TAB, _HYPHEN = qn("w:t"), qn("w:tab"), qn("w:noBreakHyphen")
 _BREAKS = {qn("w:br"), qn("w:cr")}
 _BOX = qn("w:txbxContent")
 _PROPERTIES = {qn("w:pPr"), qn("w:rPr")}
+_STYLE, _OUTLINE, _VALUE = qn("w:pStyle"), qn("w:outlineLvl"), qn("w:val")
+_HEADING_STYLE = re.compile(r"heading ([1-9])$", re.IGNORECASE)
+_BODY_LEVEL = 9
+"""The outline level of text (ECMA-376 part 1, 17.3.1.20)."""
+_TITLE_LEVEL = 1
+_ANCESTORS = 20
 # Deleted text, and the second copy of a drawing for readers of 2007.
 _LEFT_OUT = {
     qn("w:del"),
@@ -32,7 +39,7 @@ def parse(content: bytes, limits: Limits) -> Parsed:
     """Read a DOCX file. It has no pages: only a printer's layout would tell."""
     document = docx.Document(io.BytesIO(unpacked(content, max_bytes=limits.max_unzipped_bytes)))
     headers, footers = _margins(document)
-    blocks = [*headers, *_blocks(document.element.body), *footers]
+    blocks = [*headers, *_blocks(document.element.body, _heading_styles(document)), *footers]
     return Parsed(["\n".join(blocks)], metadata=_metadata(document))
 
 
@@ -51,17 +58,66 @@ def _margins(document: DocxDocument) -> tuple[list[str], list[str]]:
     return list(filter(None, headers)), list(filter(None, footers))
 
 
-def _blocks(container: object) -> Iterator[str]:
+def _heading_styles(document: DocxDocument) -> dict[str, int]:
+    """Levels by style id: a title is 1, «heading 1» is 2, and so on; ids are in any language."""
+    found = {}
+    for style in document.styles.element.iterfind(qn("w:style")):
+        level = _style_level(style, document)
+        if level is not None:
+            found[style.get(qn("w:styleId"), "")] = level
+    return found
+
+
+def _style_level(style: object, document: DocxDocument) -> int | None:
+    """By name, by outline level, or as the style that it is based on."""
+    for _ in range(_ANCESTORS):
+        name = style.find(qn("w:name"))  # type: ignore[attr-defined]
+        called = "" if name is None else name.get(_VALUE, "")
+        if called.lower() == "title":
+            return _TITLE_LEVEL
+        if match := _HEADING_STYLE.match(called):
+            return _TITLE_LEVEL + int(match[1])
+        outline = style.find(f"{qn('w:pPr')}/{_OUTLINE}")  # type: ignore[attr-defined]
+        if outline is not None:
+            return _outline_level(outline)
+        base = style.find(qn("w:basedOn"))  # type: ignore[attr-defined]
+        style = None if base is None else document.styles.element.get_by_id(base.get(_VALUE, ""))
+        if style is None:
+            return None
+    return None
+
+
+def _outline_level(outline: object) -> int | None:
+    value = outline.get(_VALUE, "")  # type: ignore[attr-defined]
+    level = int(value) if value.isdecimal() else _BODY_LEVEL
+    return _TITLE_LEVEL + 1 + level if level < _BODY_LEVEL else None
+
+
+def _level(paragraph: object, styles: Mapping[str, int]) -> int | None:
+    """Of a heading; None for other paragraphs."""
+    properties = paragraph.find(qn("w:pPr"))  # type: ignore[attr-defined]
+    if properties is None:
+        return None
+    outline = properties.find(_OUTLINE)
+    if outline is not None:
+        return _outline_level(outline)
+    style = properties.find(_STYLE)
+    return None if style is None else styles.get(style.get(_VALUE, ""))
+
+
+def _blocks(container: object, styles: Mapping[str, int] | None = None) -> Iterator[str]:
     """Paragraphs and table rows below `container`, whatever wraps them."""
     for element in container:  # type: ignore[attr-defined]
         if element.tag == _PARAGRAPH:
-            yield _paragraph(element)
+            level = _level(element, styles) if styles else None
+            text = _paragraph(element)
+            yield text if level is None else heading(text, level)
             for box in _boxes(element):
                 yield from _blocks(box)
         elif element.tag == _TABLE:
             yield from _rows(element)
         elif isinstance(element.tag, str) and element.tag not in _LEFT_OUT:
-            yield from _blocks(element)
+            yield from _blocks(element, styles)
 
 
 def _rows(table: object) -> Iterator[str]:

@@ -12,7 +12,7 @@ from openpyxl import load_workbook
 from rotina.errors import DocumentTooLargeError
 from rotina.knowledge.loading.archive import unpacked
 from rotina.knowledge.loading.limits import Limits
-from rotina.knowledge.loading.text import Parsed, check_length, one_line, row
+from rotina.knowledge.loading.text import Parsed, check_length, heading, one_line, row
 
 _DECIMALS = re.compile(r"0\.(0+)")
 _LITERALS = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')
@@ -30,7 +30,7 @@ def parse(content: bytes, limits: Limits) -> Parsed:
         texts = []
         left = limits.max_text_chars
         for shown, written in zip(values.worksheets, formulas.worksheets, strict=True):
-            lines = [shown.title] if len(titles) > 1 else []
+            lines = [heading(one_line(shown.title), 1)] if len(titles) > 1 else []
             lines += _lines(shown, written, left)
             texts.append("\n".join(lines))
             left -= len(texts[-1])
