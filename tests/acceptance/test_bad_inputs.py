@@ -68,7 +68,8 @@ BAD = {
     "empty.pdf": (lambda: b"", "EmptyDocumentError", "0 bytes"),
     "long.pdf": (long, "DocumentTooLargeError", "max_pages"),
     "bomb.docx": (bomb, "DocumentTooLargeError", "bomb.docx"),
-    "picture.bin": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(100), "UnsupportedDocumentError", "png"),
+    "picture.bin": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(100), "CorruptDocumentError", "png"),
+    "program.bin": (lambda: b"\x7fELF" + bytes(100), "UnsupportedDocumentError", "a program"),
 }
 
 

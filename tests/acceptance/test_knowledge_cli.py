@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from tests.acceptance.ledger import rows
 from tests.acceptance.stack import Stack
@@ -173,6 +175,50 @@ def test_a_worker_killed_while_it_embeds(
     assert run["attempts"] > 1, "the kill missed: the test shows nothing"
     stats = json.loads(processes.run("kb", "stats", "help", "--json").stdout)
     assert (stats["documents"], stats["chunks"]) == (1, line["chunks"])
+
+
+@pytest.mark.parametrize(
+    ("documents", "kills"), [(50, 2), pytest.param(1000, 12, marks=pytest.mark.slow)]
+)
+def test_workers_killed_among_many_documents(
+    embedding: Stack, database_url: str, tmp_path: Path, documents: int, kills: int
+) -> None:
+    """None is missing and none is there twice, whenever the worker dies."""
+    for number in range(documents):
+        paragraph = f"Rule {number} about refunds says that they take {number} days. "
+        (tmp_path / f"{number}.txt").write_text(paragraph * (1 + number % 40))
+    embedding.rotina("beat", "beat")
+    embedding.worker()
+    adding = embedding.rotina("adding", "kb", "add", "help", str(tmp_path), "--json")
+    ended = "select 1 from rotina.run where state = 'succeeded'"
+    for kill in range(kills):
+        enough = documents * kill // (kills + 1)
+
+        def some_ended(enough: int = enough) -> bool:
+            return len(rows(database_url, ended)) > enough
+
+        embedding.wait_for(f"{enough} runs to end", some_ended, timeout=300)
+        embedding.kill("worker-io")
+        embedding.rotina("worker-io", "worker", "io")
+    assert adding.wait(600) == 0, embedding.log("adding")
+    lines = embedding.log("adding").splitlines()
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [line["state"] for line in told] == ["succeeded"] * documents
+    assert {line["version"] for line in told} == {1}, "stored once each"
+    stats = json.loads(embedding.run("kb", "stats", "help", "--json").stdout)
+    assert (stats["documents"], stats["chunks"]) == (documents, sum(x["chunks"] for x in told))
+    with psycopg.connect(database_url, row_factory=dict_row) as connection:
+        # Row-level security holds the owner, too.
+        connection.execute("select set_config('rotina.tenant', 'default', false)")
+        counted = connection.execute(
+            "select (select count(*) from rotina.chunk) as chunks, "
+            "(select count(*) from rotina.embedding) as vectors, "
+            "(select count(distinct (document_id, index)) from rotina.chunk) as places"
+        ).fetchone()
+    assert counted is not None
+    assert counted["chunks"] == counted["vectors"] == counted["places"] == stats["chunks"]
+    (run,) = rows(database_url, "select max(attempts) as most from rotina.run")
+    assert run["most"] > 1, "the kills missed: the test shows nothing"
 
 
 def test_what_the_command_line_refuses(embedding: Stack, tmp_path: Path) -> None:

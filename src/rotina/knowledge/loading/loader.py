@@ -1,6 +1,7 @@
 """Bytes in, `Document` out: format, parser, cleaning, limits."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from importlib import import_module
 
@@ -40,6 +41,9 @@ _PARSERS: dict[Format, str] = {
     "text": "plain",
 }
 """The module for each format, imported when it is needed: their libraries are heavy."""
+
+_OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
+"""What an object says of itself in a library's error: nobody can use it."""
 
 
 def load(
@@ -99,9 +103,10 @@ def _parse(content: bytes, *, name: str, format_: Format, limits: Limits) -> Par
         ) from error
     # A parser meets hostile bytes, and its library may raise anything over them.
     except Exception as error:
+        said = _OBJECT.sub("…", one_line(str(error)))[:200]
         raise CorruptDocumentError(
-            f"{name!r} is not a readable {format_.upper()} file ({type(error).__name__}: "
-            f"{one_line(str(error))[:200]}): save and send it again"
+            f"{name!r} is not a readable {format_.upper()} file ({type(error).__name__}: {said}): "
+            "save and send it again"
         ) from error
 
 
