@@ -15,7 +15,9 @@ RotinaError
 │   └── CorruptDocumentError     the bytes are not what the format promises
 ├── KnowledgeError               a collection or search cannot be used as asked
 │   ├── CollectionNotFoundError  no collection of that name (in this tenant)
-│   └── FilterError              a metadata filter is malformed
+│   ├── FilterError              a metadata filter is malformed
+│   ├── SourceError              what a collection follows cannot be named, listed or fetched
+│   └── KnowledgeChangedError    it changed while something was embedded: try again
 ├── SchemaError                  a JSON Schema cannot be used for extraction
 ├── PromptError                  a prompt is missing or malformed, or its variables do not fit
 ├── ModelError                   a model call did not give a usable answer
@@ -115,6 +117,10 @@ class CorruptDocumentError(DocumentError):
 
 class KnowledgeError(RotinaError):
     """A collection or search cannot be used as asked."""
+
+
+class SourceError(KnowledgeError):
+    """What a collection follows cannot be named, listed or fetched."""
 
 
 class KnowledgeChangedError(KnowledgeError):

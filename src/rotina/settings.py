@@ -140,6 +140,7 @@ class Settings(BaseSettings):
     record_days: int = Field(default=30, ge=0)
     """How long what models and steps answered a run is kept; 0: until the run has ended."""
     max_file_bytes: int = Field(default=50_000_000, ge=1)
+    source_hosts: list[str] = Field(default_factory=list)
     max_pages: int = Field(default=200, ge=1)
     parse_seconds: float = Field(default=60.0, gt=0)
     parse_memory_mb: int = Field(default=1024, ge=128)

@@ -221,6 +221,55 @@ def test_workers_killed_among_many_documents(
     assert run["most"] > 1, "the kills missed: the test shows nothing"
 
 
+@pytest.mark.parametrize(
+    ("documents", "kills"), [(40, 1), pytest.param(1000, 8, marks=pytest.mark.slow)]
+)
+def test_a_folder_is_followed_though_workers_are_killed(
+    embedding: Stack, database_url: str, tmp_path: Path, documents: int, kills: int
+) -> None:
+    """Resumed where it stopped: none is missing, none is there twice."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for number in range(documents):
+        (folder / f"{number}.txt").write_text(f"Rule {number} says {number} days. " * 20)
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.7 broken")
+    followed = embedding.run("kb", "follow", "help", "folder", str(folder))
+    assert "help follows folder" in followed.stdout, followed.stderr
+    embedding.rotina("beat", "beat")
+    embedding.worker()  # it sweeps; syncs run on the other
+    embedding.worker("worker-cpu", "cpu")
+    syncing = embedding.rotina("syncing", "kb", "sync", "help", "--json")
+
+    def stored() -> int:
+        with psycopg.connect(database_url) as connection:
+            connection.execute("select set_config('rotina.tenant', 'default', false)")
+            row = connection.execute("select count(*) from rotina.document").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    for kill in range(kills):
+        enough = documents * (kill + 1) // (kills + 2)
+        embedding.wait_for(f"{enough} documents", lambda n=enough: stored() >= n, timeout=300)  # type: ignore[misc]
+        embedding.kill("worker-cpu")
+        embedding.rotina("worker-cpu", "worker", "cpu")
+    assert syncing.wait(600) == 1, "a document failed"
+    lines = embedding.log("syncing").splitlines()
+    (told,) = [json.loads(line) for line in lines if line.startswith("{")]
+    assert told["synced"]["failed"] == 1
+    assert told["errors"][0]["error"]["type"] == "CorruptDocumentError"
+    stats = json.loads(embedding.run("kb", "stats", "help", "--json").stdout)
+    assert stats["documents"] == documents
+    (run,) = rows(database_url, "select attempts from rotina.run")
+    assert run["attempts"] > 1, "the kills missed: the test shows nothing"
+    (folder / "broken.pdf").unlink()
+    (folder / "0.txt").unlink()
+    again = embedding.run("kb", "sync", "help")
+    assert f"0 added, 0 changed, {documents - 1} unchanged, 1 deleted, 0 failed" in again.stdout
+    assert "0 failed, 0 due" in embedding.run("kb", "sources", "help").stdout
+    assert embedding.run("kb", "unfollow", "help", "folder").returncode == 0
+    assert "follows nothing" in embedding.run("kb", "sources", "help").stdout
+
+
 def test_what_the_command_line_refuses(embedding: Stack, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     path = tmp_path / "a.txt"

@@ -69,7 +69,9 @@ async def stage(pool: Pool) -> AsyncIterator[Stage]:
 
 
 @contextlib.asynccontextmanager
-async def staged(pool: Pool, workflows: Sequence[Workflow]) -> AsyncIterator[Stage]:
+async def staged(
+    pool: Pool, workflows: Sequence[Workflow], hosts: Sequence[str] = ()
+) -> AsyncIterator[Stage]:
     """A worker's driver for these workflows, and an empty collection `help`."""
     async with contextlib.AsyncExitStack() as stack:
         model = await stack.enter_async_context(ScriptedModel())
@@ -84,7 +86,7 @@ async def staged(pool: Pool, workflows: Sequence[Workflow]) -> AsyncIterator[Sta
             pool,
             Registry(list(workflows)),
             lease,
-            lambda attempt: make_context(pool, gateway, Limits(), attempt),
+            lambda attempt: make_context(pool, gateway, Limits(), attempt, source_hosts=hosts),
         )
         store = RunStore(pool, tenant="acme")
         knowledge = KnowledgeBase(pool, gateway, "acme")

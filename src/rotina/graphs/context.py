@@ -1,6 +1,6 @@
 """What a graph's nodes get through LangGraph's runtime context, never through a global."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
@@ -55,6 +55,8 @@ class Context:
     """The bytes of a file stored with the run."""
     limits: Limits
     """What a document may cost to read."""
+    source_hosts: Sequence[str]
+    """Hosts that documents may be fetched from though their addresses are private."""
     conversation: Callable[[UUID], Awaitable[Conversation]]
     """The thread of the message that this run answers; see `rotina.runs.open_conversation`."""
     query: Callable[[LiteralString, Mapping[str, Any]], Awaitable[Rows]]
@@ -75,7 +77,14 @@ class Context:
         return self.gateway.bound(run_id=self.run_id, tenant=self.tenant, node=node)
 
 
-def make_context(pool: Pool, gateway: Gateway, limits: Limits, attempt: Attempt) -> Context:
+def make_context(
+    pool: Pool,
+    gateway: Gateway,
+    limits: Limits,
+    attempt: Attempt,
+    *,
+    source_hosts: Sequence[str] = (),
+) -> Context:
     """The context of a run that a worker has claimed, or that is replayed.
 
     What its nodes read from PostgreSQL is recorded, so that a replay needs neither.
@@ -123,6 +132,7 @@ def make_context(pool: Pool, gateway: Gateway, limits: Limits, attempt: Attempt)
         recording=recording,
         read_file=attempt.read_file,
         limits=limits,
+        source_hosts=source_hosts,
         conversation=conversation,
         query=query,
     )

@@ -460,7 +460,8 @@ class KnowledgeBase:
         embedded = []
         for space in collection.spaces:
             if space.state != "building" and texts:
-                answer = await self.gateway.embed(texts, route=space.route)
+                # What is stored at once need not be recorded as well.
+                answer = await self.gateway.embed(texts, route=space.route, record=False)
                 matrix = await asyncio.to_thread(scale, answer.vectors)
                 vectors = dict(zip(places, matrix, strict=True))
                 embedded.append(Embedded(space.id, answer.model, vectors))

@@ -100,11 +100,8 @@ def _cut(text: str, start: int, latest: int, end: int) -> int:
     half = start + (latest - start) // 2
     for mark, earliest in (("\t", half), (". ", half), ("; ", half), (", ", half), (" ", start)):
         blank = text.rfind(mark, earliest, latest) + len(mark) - 1
-        if (
-            start < blank < end - 1
-            and not is_joined(text, blank)
-            and not is_joined(text, blank + 1)
-        ):
+        joined = start < blank < end - 1 and any(is_joined(text, blank + i) for i in (0, 1))
+        if start < blank < end - 1 and not joined:
             return blank + 1
     return last_boundary(text, start, latest, end)
 

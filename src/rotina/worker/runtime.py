@@ -279,7 +279,8 @@ class Runtime:
         await asyncio.to_thread(self._tell, queue, runs)
 
     def _context(self, pool: Pool, gateway: Gateway) -> Callable[[Attempt], Context]:
-        return functools.partial(make_context, pool, gateway, Limits.from_settings(self._settings))
+        limits, hosts = Limits.from_settings(self._settings), self._settings.source_hosts
+        return functools.partial(make_context, pool, gateway, limits, source_hosts=hosts)
 
 
 def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:

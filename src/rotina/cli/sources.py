@@ -1,0 +1,206 @@
+"""`rotina kb follow`, `sources`, `sync` and `unfollow`."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rotina.cli.knowledge import kb, open_knowledge
+from rotina.errors import SourceError
+from rotina.settings import load_settings
+
+if TYPE_CHECKING:
+    from rotina.knowledge.sources import FollowedSource, Sources
+    from rotina.knowledge.sources.model import Gone
+    from rotina.runs import Run
+    from rotina.worker import Client
+
+WORKFLOW = "knowledge_sync"
+LOOK_SECONDS = 1.0
+
+
+@kb.command()
+@click.argument("collection")
+@click.argument("kind", type=click.Choice(["folder", "url", "sitemap", "sql"]))
+@click.argument("what", nargs=-1, required=True)
+@click.option("--name", help="Of the source; default: its kind.")
+@click.option("--pattern", help="folder: which files.")
+@click.option("--match", help="sitemap: a regular expression for its URLs.")
+@click.option("--most", type=int, help="sitemap: URLs at most.")
+@click.option("--database", metavar="VARIABLE", help="sql: environment variable with the URL.")
+@click.option("--keep-gone", is_flag=True, help="Keep documents whose original is gone.")
+def follow(  # noqa: PLR0913 - one a flag
+    *,
+    collection: str,
+    kind: str,
+    what: tuple[str, ...],
+    name: str | None,
+    pattern: str | None,
+    match: str | None,
+    most: int | None,
+    database: str | None,
+    keep_gone: bool,
+) -> None:
+    """Have COLLECTION follow WHAT: a folder, URLs, a sitemap, or a query; sync fetches it."""
+    own: dict[str, Any] = {"kind": kind}
+    if kind == "url":
+        own["urls"] = list(what)
+    elif len(what) > 1:
+        raise click.UsageError(f"a source of kind {kind} follows one thing, not {len(what)}")
+    elif kind == "folder":
+        own["path"] = str(Path(what[0]).absolute())
+    else:
+        own["url" if kind == "sitemap" else "query"] = what[0]
+    given = {"pattern": pattern, "match": match, "most": most, "database": database}
+    own |= {key: value for key, value in given.items() if value is not None}
+    made = asyncio.run(_follow(collection, own, name, "keep" if keep_gone else "delete"))
+    click.echo(f"{collection} follows {made.name}: `rotina kb sync {collection}` fetches it")
+
+
+@kb.command()
+@click.argument("collection")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a source.")
+def sources(collection: str, as_json: bool) -> None:
+    """What COLLECTION follows, and what of it failed."""
+    asyncio.run(_list(collection, as_json=as_json))
+
+
+@kb.command()
+@click.argument("collection")
+@click.option("--source", help="Default: all that the collection follows.")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed.")
+@click.option("--timeout", type=float, help="Seconds to wait for each source.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a source.")
+def sync(
+    collection: str, source: str | None, retry_failed: bool, timeout: float | None, as_json: bool
+) -> None:
+    """Fetch what is new or has changed in what COLLECTION follows: a run a source.
+
+    Ends with status 1 when a run or a document failed.
+    """
+    if not asyncio.run(_sync(collection, source, retry_failed, timeout, as_json)):
+        sys.exit(1)
+
+
+@kb.command()
+@click.argument("collection")
+@click.argument("source")
+def unfollow(collection: str, source: str) -> None:
+    """Forget SOURCE; its documents stay in COLLECTION."""
+    asyncio.run(_unfollow(collection, source))
+    click.echo(f"{collection} no longer follows {source}")
+
+
+async def _follow(
+    collection: str, settings: dict[str, Any], name: str | None, gone: "Gone"
+) -> "FollowedSource":
+    from rotina.knowledge.sources import Sources
+
+    async with open_knowledge() as knowledge:
+        return await Sources(knowledge).follow(collection, settings, name=name, gone=gone)
+
+
+async def _unfollow(collection: str, source: str) -> None:
+    from rotina.knowledge.sources import Sources
+
+    async with open_knowledge() as knowledge:
+        await Sources(knowledge).unfollow(collection, source)
+
+
+async def _list(collection: str, *, as_json: bool) -> None:
+    from rotina.knowledge.sources import Sources
+
+    async with open_knowledge() as knowledge:
+        found = await Sources(knowledge).all(collection)
+        for each in found:
+            failed = await Sources(knowledge).failed(each)
+            if as_json:
+                click.echo(json.dumps({**each.model_dump(mode="json"), "errors": failed}))
+                continue
+            synced = f"{each.synced_at:%Y-%m-%d %H:%M}" if each.synced_at else "never"
+            click.echo(
+                f"{each.name}: {each.kind}, {each.documents} documents, {each.failed} failed, "
+                f"{each.due} due, synced {synced}"
+            )
+            _show_failed(failed)
+    if not found and not as_json:
+        click.echo(f"{collection} follows nothing: `rotina kb follow {collection} …`")
+
+
+async def _sync(
+    collection: str,
+    source: str | None,
+    retry_failed: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> bool:
+    from rotina.knowledge.sources import Sources
+    from rotina.worker import Client
+
+    good = True
+    async with Client.open(load_settings()) as client:
+        known = Sources(client.knowledge)
+        wanted = [await known.get(collection, source)] if source else await known.all(collection)
+        if not wanted:
+            raise SourceError(
+                f"{collection!r} follows nothing: `rotina kb follow {collection} …` names a source"
+            )
+        for each in wanted:
+            value = {"collection": collection, "source": each.name, "retry_failed": retry_failed}
+            accepted = await client.start(WORKFLOW, value)
+            run = await _waited(client, accepted.id, known, collection, each.name, timeout)
+            failed = await known.failed(each)
+            good = good and run.state == "succeeded" and not failed
+            _show(each.name, run, failed, as_json=as_json)
+    return good
+
+
+async def _waited(
+    client: "Client",
+    run_id: Any,
+    known: "Sources",
+    collection: str,
+    name: str,
+    timeout: float | None,
+) -> "Run":
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from rotina.cli.waiting import warn_without_worker
+
+    console = Console(file=sys.stderr)
+    warning = asyncio.create_task(warn_without_worker(client, "sources"))
+    waiting = asyncio.create_task(client.wait(run_id, timeout=timeout))
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+        while not waiting.done():
+            await asyncio.wait([waiting], timeout=LOOK_SECONDS)
+            told = await known.get(collection, name)
+            total = told.documents + told.failed
+            bar.update(task, total=total or None, completed=total - told.due)
+    warning.cancel()
+    return await waiting
+
+
+def _show(name: str, run: "Run", failed: list[dict[str, Any]], *, as_json: bool) -> None:
+    synced = (run.result or {}).get("synced")
+    if as_json:
+        told = {"source": name, "run": str(run.id), "state": run.state, "error": run.error}
+        click.echo(json.dumps({**told, "synced": synced, "errors": failed}))
+        return
+    if synced is None:
+        error = run.error or {"type": run.state, "message": f"run {run.id}"}
+        click.echo(f"{name}: {error['type']}: {error['message']}", err=True)
+        return
+    counts = ("added", "changed", "unchanged", "deleted", "failed")
+    click.echo(f"{name}: " + ", ".join(f"{synced[each]} {each}" for each in counts))
+    _show_failed(failed)
+
+
+def _show_failed(failed: list[dict[str, Any]]) -> None:
+    for each in failed:
+        error = each["error"]
+        click.echo(f"  {each['uri']}: {error['type']}: {error['message']}", err=True)

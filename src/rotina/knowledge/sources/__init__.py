@@ -1,0 +1,27 @@
+"""Sources that a collection follows: folders, URLs, sitemaps, rows of a database."""
+
+from rotina.knowledge.sources.model import (
+    Fetched,
+    FolderSettings,
+    FollowedSource,
+    Listed,
+    SitemapSettings,
+    Source,
+    SqlSettings,
+    UrlSettings,
+)
+from rotina.knowledge.sources.opening import open_source
+from rotina.knowledge.sources.store import Sources
+
+__all__ = [
+    "Fetched",
+    "FolderSettings",
+    "FollowedSource",
+    "Listed",
+    "SitemapSettings",
+    "Source",
+    "Sources",
+    "SqlSettings",
+    "UrlSettings",
+    "open_source",
+]

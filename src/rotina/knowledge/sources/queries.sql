@@ -1,0 +1,87 @@
+-- name: insert_source
+-- Nothing when the collection follows one of that name.
+insert into rotina.source (id, tenant, collection_id, name, kind, settings, gone)
+values (
+    %(id)s, %(tenant)s, %(collection_id)s, %(name)s, %(kind)s, %(settings)s, %(gone)s
+)
+on conflict (collection_id, name) do nothing
+returning id;
+
+-- name: list_sources
+-- Of a collection, by name, with what is known of their documents.
+select s.id, s.name, s.kind, s.settings, s.gone, s.synced_at,
+    count(i.uri) filter (where i.outcome is distinct from 'failed') as documents,
+    count(i.uri) filter (where i.outcome = 'failed') as failed,
+    count(i.uri) filter (where i.tried is distinct from i.fingerprint) as due
+from rotina.source s left join rotina.source_item i on i.source_id = s.id
+where s.collection_id = %(collection_id)s and (%(name)s::text is null or s.name = %(name)s)
+group by s.id order by s.name;
+
+-- name: delete_source
+-- What it brought stays.
+delete from rotina.source where collection_id = %(collection_id)s and name = %(name)s returning id;
+
+-- name: retry_failed
+-- What failed is due again.
+update rotina.source_item set tried = null where source_id = %(source_id)s and outcome = 'failed';
+
+-- name: see_items
+-- What a source lists; a run that is resumed may list it again.
+insert into rotina.source_item (source_id, tenant, uri, fingerprint, metadata, seen_by)
+select %(source_id)s, %(tenant)s, uri, fingerprint, metadata, %(run_id)s
+from unnest(%(uris)s::text[], %(fingerprints)s::text[], %(metadata)s::jsonb[])
+    as l (uri, fingerprint, metadata)
+on conflict (source_id, uri) do update set
+    fingerprint = excluded.fingerprint, metadata = excluded.metadata, seen_by = excluded.seen_by;
+
+-- name: due_items
+-- What is new or has changed, in order.
+select uri, fingerprint, metadata, tried is not null as known from rotina.source_item
+where source_id = %(source_id)s and seen_by = %(run_id)s and tried is distinct from fingerprint
+order by uri limit %(limit)s;
+
+-- name: tried_item
+-- What came of one.
+update rotina.source_item set tried = %(fingerprint)s, outcome = %(outcome)s, error = %(error)s,
+    tried_by = %(run_id)s
+where source_id = %(source_id)s and uri = %(uri)s;
+
+-- name: gone_items
+-- What the run did not see, in order.
+select uri from rotina.source_item
+where source_id = %(source_id)s and seen_by <> %(run_id)s order by uri limit %(limit)s;
+
+-- name: forget_items
+-- What is gone.
+delete from rotina.source_item where source_id = %(source_id)s and uri = any(%(uris)s::text[]);
+
+-- name: count_items
+-- What a run did; what it did not try has not changed, and may be failed still.
+select case when outcome = 'failed' or tried_by = %(run_id)s then outcome else 'unchanged' end
+    as outcome, count(*) as items
+from rotina.source_item where source_id = %(source_id)s and seen_by = %(run_id)s
+group by 1;
+
+-- name: failed_items
+-- With the reasons, in order.
+select uri, error from rotina.source_item
+where source_id = %(source_id)s and outcome = 'failed' order by uri limit %(limit)s;
+
+-- name: mark_synced
+-- The run has ended.
+update rotina.source set synced_at = now() where id = %(source_id)s;
+
+-- name: limit_time
+-- A query must not hold somebody's database for ever.
+select set_config('statement_timeout', %(milliseconds)s, false);
+
+-- name: list_rows
+-- Every row by its id, with a hash of all that it holds.
+select q.id::text as id, md5(to_jsonb(q)::text) as hash,
+    to_jsonb(q) - 'id' - 'text' - 'title' as metadata
+from ({query}) q;
+
+-- name: get_row
+-- One of them.
+select to_jsonb(q) ->> 'text' as text, to_jsonb(q) ->> 'title' as title
+from ({query}) q where q.id::text = %(id)s;
