@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 from tests.acceptance.ledger import rows
 from tests.acceptance.stack import Stack
 
+LONG = [pytest.mark.slow, pytest.mark.timeout(1800)]
 NOTHING = "tests.acceptance.test_knowledge_cli:plausible"
 
 
@@ -177,9 +178,7 @@ def test_a_worker_killed_while_it_embeds(
     assert (stats["documents"], stats["chunks"]) == (1, line["chunks"])
 
 
-@pytest.mark.parametrize(
-    ("documents", "kills"), [(50, 2), pytest.param(1000, 12, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("documents", "kills"), [(50, 2), pytest.param(1000, 12, marks=LONG)])
 def test_workers_killed_among_many_documents(
     embedding: Stack, database_url: str, tmp_path: Path, documents: int, kills: int
 ) -> None:
@@ -221,9 +220,7 @@ def test_workers_killed_among_many_documents(
     assert run["most"] > 1, "the kills missed: the test shows nothing"
 
 
-@pytest.mark.parametrize(
-    ("documents", "kills"), [(40, 1), pytest.param(1000, 8, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("documents", "kills"), [(40, 1), pytest.param(1000, 8, marks=LONG)])
 def test_a_folder_is_followed_though_workers_are_killed(
     embedding: Stack, database_url: str, tmp_path: Path, documents: int, kills: int
 ) -> None:

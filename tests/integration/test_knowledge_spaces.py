@@ -194,9 +194,10 @@ async def test_counts_follow_every_change(knowledge: KnowledgeBase, pool: Pool) 
 
 
 TENANTS = 8
+LONG = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.parametrize("queries", [1000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("queries", [1000, pytest.param(100_000, marks=LONG)])
 async def test_no_query_returns_a_foreign_row(pool: Pool, gateway: Gateway, queries: int) -> None:
     """Every tenant has the same names, URIs and words; only the vectors' noise and texts differ."""
     numbers = np.random.default_rng(5)
