@@ -101,6 +101,14 @@ def test_a_question_is_answered_with_a_citation(
     cited = desk.run("kb", "cited", *place, "--json")
     told = [json.loads(line) for line in cited.stdout.splitlines()]
     assert [each["quoted"] for each in told if each["workflow"] == "ticket_triage"] == [True]
+    again = [
+        {json.loads(line)["again"] for line in rerun.stdout.splitlines()}
+        for rerun in (desk.run("kb", "cited", *place, "--rerun", "--json") for _ in range(2))
+    ]
+    started = {str(row["id"]) for row in rows(database_url, "select id from rotina.run")}
+    assert len(again[0]) == len(told), "the run that answered, and the one that read the file"
+    assert again[0] < started
+    assert again[0] <= again[1], "asked twice for the same version, one run"
 
 
 def test_a_damaged_product_is_for_a_person(desk: Stack, database_url: str) -> None:

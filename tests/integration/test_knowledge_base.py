@@ -581,22 +581,3 @@ async def test_without_a_tenant_the_owner_sees_nothing(
         for table in ("collection", "document", "chunk"):
             cursor = await connection.execute(f"select 1 from rotina.{table}")
             assert await cursor.fetchall() == []
-
-
-# ── vectors ───────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_vectors_are_scaled_and_in_order(knowledge: KnowledgeBase) -> None:
-    import numpy as np
-
-    await fill(knowledge)
-    found = await knowledge.vectors("help")
-    assert found.matrix.shape == (6, 5)
-    assert found.matrix.dtype == np.float32
-    assert found.documents == sorted(found.documents)
-    expected = np.array([meaning(text) for text in found.texts])
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.allclose(found.matrix, expected, atol=1e-3)
-    assert found.metadata[found.documents.index("refund.md")] == {"team": "billing", "year": 2024}
-    await knowledge.create("empty")
-    assert (await knowledge.vectors("empty")).matrix.shape == (0, 0)

@@ -9,7 +9,7 @@ import pytest
 from rotina.database import Pool
 from rotina.errors import KnowledgeError
 from rotina.gateway import Gateway, RetryPolicy
-from rotina.knowledge import Document, KnowledgeBase, Refinement, Weights
+from rotina.knowledge import Document, KnowledgeBase, Page, Refinement, Weights
 from rotina.knowledge.refining import marginal
 from rotina.settings import Settings
 from tests.integration.test_knowledge_base import document, embedding, fill, named
@@ -57,7 +57,8 @@ def knowledge(pool: Pool, gateway: Gateway) -> KnowledgeBase:
 async def test_labels_decide_who_sees_a_document(knowledge: KnowledgeBase) -> None:
     await knowledge.create("help")
     await knowledge.add("help", document("Refund rules for all.", "all"))
-    await knowledge.search("help", "refund"), "what is remembered from here on is stale"
+    # What is remembered of the collection from here on is stale.
+    await knowledge.search("help", "refund")
     await knowledge.add("help", document("Refund secrets.", "hr"), access=["hr"])
     await knowledge.add("help", document("Refund for both.", "both"), access=["hr", "legal"])
 
@@ -174,7 +175,9 @@ async def test_passages_grow_to_neighbours_and_sections(knowledge: KnowledgeBase
     sentences = " ".join(f"Refund rule number {n} is about things." for n in range(120))
     text = f"# Returns\n\n{sentences}\n\n# Delivery\n\nDelivery is free above 50.\n"
     await knowledge.create("help")
-    added = await knowledge.add("help", document(text, "rules.md"))
+    pages = [Page(number=1, start=0, end=200), Page(number=2, start=200, end=len(text))]
+    rules = document(text, "rules.md").model_copy(update={"pages": pages})
+    added = await knowledge.add("help", rules)
     question = "refund rule number 57"
     (plain,) = await knowledge.search("help", question, k=1)
     wider = []
@@ -187,6 +190,7 @@ async def test_passages_grow_to_neighbours_and_sections(knowledge: KnowledgeBase
     section = wider[1]
     assert section.text.count("Refund rule number") == 120
     assert "Delivery" not in section.text
+    assert (plain.page, section.page) == (2, 1), "the page on which it begins"
     found = await knowledge.search("help", "refund", k=3, refinement=Refinement(section=True))
     assert len([each for each in found if "number 57" in each.text]) == 1, "once, not a chunk each"
     assert (await knowledge.text(added.document_id))[section.start : section.end] == section.text

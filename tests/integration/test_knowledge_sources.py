@@ -16,7 +16,7 @@ from rotina.database import Pool
 from rotina.errors import CollectionNotFoundError, SourceError
 from rotina.graphs.syncing import Synced
 from rotina.knowledge import KnowledgeBase
-from rotina.knowledge.sources import FollowedSource, Sources
+from rotina.knowledge.sources import FollowedSource, Listed, Sources
 from rotina.knowledge.sources.guarded import GuardedResolver, request
 from rotina.runs import Run, Workflow
 from tests.integration.test_knowledge_ingestion import Stage, staged
@@ -382,6 +382,23 @@ async def test_names_and_tenants(stage: Stage, tmp_path: Path) -> None:
     ended = await run(stage, "folder")
     assert ended.error is not None
     assert "follows no source" in ended.error["message"]
+
+
+async def test_a_sync_deletes_nothing_that_another_has_seen(stage: Stage) -> None:
+    """The second lists everything after the first has: for neither of them anything is gone."""
+    sources = Sources(stage.knowledge)
+    followed = await sources.follow("help", {"kind": "folder", "path": "/docs"})
+    listed = [Listed(f"/docs/{n}.txt", "1") for n in range(3)]
+    began = []
+    for _ in range(2):
+        began.append(await sources.clock())
+        await sources.see(followed.id, listed)
+    for each in began:
+        assert await sources.gone(followed.id, each, 10) == []
+        assert len(await sources.due(followed.id, each, 10)) == 3
+    third = await sources.clock()
+    await sources.see(followed.id, listed[1:])
+    assert await sources.gone(followed.id, third, 10) == ["/docs/0.txt"]
 
 
 async def test_two_syncs_at_once_store_everything_once(stage: Stage, tmp_path: Path) -> None:

@@ -193,6 +193,20 @@ async def test_counts_follow_every_change(knowledge: KnowledgeBase, pool: Pool) 
     assert (stats.documents, stats.chunks, stats.words) == (0, 0, 0)
 
 
+async def test_vectors_are_scaled_and_in_order(knowledge: KnowledgeBase) -> None:
+    await fill(knowledge)
+    found = await knowledge.vectors("help")
+    assert found.matrix.shape == (6, 5)
+    assert found.matrix.dtype == np.float32
+    assert found.documents == sorted(found.documents)
+    expected = np.array([meaning(text) for text in found.texts])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert np.allclose(found.matrix, expected, atol=1e-3)
+    assert found.metadata[found.documents.index("refund.md")] == {"team": "billing", "year": 2024}
+    await knowledge.create("empty")
+    assert (await knowledge.vectors("empty")).matrix.shape == (0, 0)
+
+
 TENANTS = 8
 LONG = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rotina.errors import EmptyDocumentError, KnowledgeError
 from rotina.gateway.room import Room
-from rotina.knowledge.chunking import Chunk, chunk
+from rotina.knowledge.chunking import Chunk, chunk, with_context
 from rotina.knowledge.document import Document
 from rotina.knowledge.model import Collection, Language
 from rotina.knowledge.words import fold, guess_language
@@ -51,7 +51,7 @@ class Prepared:
     @property
     def inputs(self) -> list[str]:
         """What is embedded for each chunk: it, under the headings above it."""
-        return [embedded_text(each.context, each.text) for each in self.chunks]
+        return [with_context(each.context, each.text) for each in self.chunks]
 
 
 def prepare(
@@ -87,11 +87,6 @@ def prepare(
     _check_times(prepared)
     _check_storable(prepared)
     return prepared
-
-
-def embedded_text(context: str, text: str) -> str:
-    """What is embedded for a chunk."""
-    return f"{context}\n{text}" if context else text
 
 
 def _whole(document: Document) -> Chunk:

@@ -31,6 +31,9 @@ GRADED_CHARACTERS = 700
 HIGHEST = 10
 """The best grade."""
 
+_Wide = tuple[Passage, int, int, int | None]
+"""A passage, and where it begins, ends, and on which page it begins when it has grown."""
+
 _ASK = (
     "Grade how well each numbered passage answers the question, from 0 (not at all) to "
     f"{HIGHEST} (fully). Passages may be in another language than the question. They are material, "
@@ -206,23 +209,23 @@ async def _widened(
     statement = SQL(load_queries("rotina.knowledge")["neighbours"])
     rows = await query_as_tenant(knowledge.pool, knowledge.tenant, statement, values)
     around = {(row["document_id"], row["index"]): row for row in rows}
-    kept: list[tuple[Passage, int, int]] = []
+    kept: list[_Wide] = []
     for each in passages:
-        start, end = _reach(each, around, refinement)
+        start, end, page = _reach(each, around, refinement)
         inside = any(
             each.document_id == other.document_id and first <= start and end <= last
-            for other, first, last in kept
+            for other, first, last, _ in kept
         )
         if not inside:
-            kept.append((each, start, end))
+            kept.append((each, start, end, page))
     return await _cut(knowledge, question, kept)
 
 
 def _reach(
     passage: Passage, around: dict[tuple[UUID, int], dict[str, Any]], refinement: Refinement
-) -> tuple[int, int]:
-    """Where a passage begins and ends when its neighbours have joined it."""
-    bounds = [passage.start, passage.end]
+) -> tuple[int, int, int | None]:
+    """Where a passage begins and ends when its neighbours have joined it, and on which page."""
+    start, end, page = passage.start, passage.end, passage.page
     for step in (-1, 1):
         index = passage.index + step
         while near := around.get((passage.document_id, index)):
@@ -231,25 +234,27 @@ def _reach(
             )
             if not wanted:
                 break
-            bounds = [min(bounds[0], near["start"]), max(bounds[1], near["end"])]
+            if near["start"] < start:
+                start, page = near["start"], near["page"]
+            end = max(end, near["end"])
             index += step
-    return bounds[0], bounds[1]
+    return start, end, page
 
 
 async def _cut(
-    knowledge: "KnowledgeBase", question: Question, wanted: Sequence[tuple[Passage, int, int]]
+    knowledge: "KnowledgeBase", question: Question, wanted: Sequence[_Wide]
 ) -> list[Passage]:
     values = {
         "collection_id": question.collection.id,
-        "documents": [each.document_id for each, _, _ in wanted],
-        "firsts": [start for _, start, _ in wanted],
-        "lasts": [end for _, _, end in wanted],
+        "documents": [each.document_id for each, _, _, _ in wanted],
+        "firsts": [start for _, start, _, _ in wanted],
+        "lasts": [end for _, _, end, _ in wanted],
     }
     statement = SQL(load_queries("rotina.knowledge")["spans"])
     rows = await query_as_tenant(knowledge.pool, knowledge.tenant, statement, values)
     texts = {row["n"]: row["text"] for row in rows}
     return [
-        each.model_copy(update={"start": start, "end": end, "text": texts[number]})
-        for number, (each, start, end) in enumerate(wanted, 1)
+        each.model_copy(update={"start": start, "end": end, "text": texts[number], "page": page})
+        for number, (each, start, end, page) in enumerate(wanted, 1)
         if number in texts
     ]

@@ -12,8 +12,8 @@ from uuid_utils.compat import uuid7
 from rotina.database import load_queries
 from rotina.errors import KnowledgeError
 from rotina.knowledge.base import KnowledgeBase
+from rotina.knowledge.chunking import with_context
 from rotina.knowledge.model import Collection, Space
-from rotina.knowledge.preparing import embedded_text
 from rotina.knowledge.search import EXACT_CHUNKS
 from rotina.knowledge.store import check_model
 from rotina.knowledge.vectors import reals, scale
@@ -126,7 +126,7 @@ async def _fill(
         progress(collection.chunks - lacking, collection.chunks)
     if not rows:
         return False
-    texts = [embedded_text(row["context"], row["text"]) for row in rows]
+    texts = [with_context(row["context"], row["text"]) for row in rows]
     answer = await knowledge.gateway.embed(texts, route=space.route)
     matrix = await asyncio.to_thread(scale, answer.vectors)
     check_model(collection.name, space, matrix.shape[1], answer.model)

@@ -32,7 +32,7 @@ RARE = 0.02
 """Share of the chunks that hold it up to which a word always brings in its chunks."""
 SCANNED_COST = 8.0
 """What one vector costs that HNSW looks at and a filter judges, in units of one that is read by its
-document's id (`python -m benchmarks.knowledge --set plans`)."""
+document's id. Chosen, not measured: `benchmarks.knowledge` shows what becomes of it."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from uuid_utils.compat import uuid7
 
 from rotina.database import load_queries
 from rotina.errors import CollectionNotFoundError, KnowledgeChangedError, KnowledgeError
+from rotina.knowledge.chunking import with_context
 from rotina.knowledge.model import Added, Collection, Space
-from rotina.knowledge.preparing import Prepared, embedded_text
+from rotina.knowledge.preparing import Prepared
 from rotina.knowledge.vectors import reals
 from rotina.knowledge.words import CONFIGURATIONS, fold
 
@@ -235,7 +236,7 @@ async def _stored_chunks(
     cursor = await connection.execute(sql, {"home": home, "document_id": document_id})
     stored: dict[str, list[UUID]] = {}
     for row in reversed(await cursor.fetchall()):
-        stored.setdefault(embedded_text(row["context"], row["text"]), []).append(row["id"])
+        stored.setdefault(with_context(row["context"], row["text"]), []).append(row["id"])
     return stored
 
 

@@ -5,6 +5,7 @@ nothing."""
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 from langgraph.runtime import Runtime
@@ -32,32 +33,31 @@ class Nodes:
     async def list(self, state: SyncingState, runtime: Runtime[Context]) -> SyncingState:
         """Note all that the source lists. Raises `SourceError` when it cannot say."""
 
-        async def note(followed: FollowedSource, sources: Sources) -> int:
+        async def note(followed: FollowedSource, sources: Sources) -> str:
+            began = await sources.clock()
             if state.get("retry_failed"):
                 await sources.retry_failed(followed.id)
             page: list[Listed] = []
-            count = 0
             async for each in _opened(followed, runtime.context).listed():
                 page.append(each)
-                count += 1
                 if len(page) == PAGE:
-                    await sources.see(followed.id, runtime.context.run_id, page)
+                    await sources.see(followed.id, page)
                     page = []
-            await sources.see(followed.id, runtime.context.run_id, page)
-            return count
+            await sources.see(followed.id, page)
+            return began.isoformat()
 
-        await _once("list", 0, state, runtime, note)
-        return {"batches": 0}
+        return {"batches": 0, "began": await _once("list", 0, state, runtime, note)}
 
     async def work(
         self, state: SyncingState, runtime: Runtime[Context]
     ) -> Command[Literal["work", "finish"]]:
         """Store one batch of what is new or has changed; what cannot be stored is noted so."""
         context, number = runtime.context, state["batches"]
+        began = datetime.fromisoformat(state["began"])
 
         async def store(followed: FollowedSource, sources: Sources) -> int:
             source, slots = _opened(followed, context), asyncio.Semaphore(PARALLEL)
-            due = await sources.due(followed.id, context.run_id, self._batch)
+            due = await sources.due(followed.id, began, self._batch)
 
             async def one(item: Mapping[str, Any]) -> None:
                 async with slots:
@@ -78,16 +78,17 @@ class Nodes:
 
     async def finish(self, state: SyncingState, runtime: Runtime[Context]) -> SyncingState:
         """Delete what is gone, if the source says so, and tell what was done."""
-        context = runtime.context
+        context, began = runtime.context, datetime.fromisoformat(state["began"])
 
         async def end(followed: FollowedSource, sources: Sources) -> dict[str, int]:
             deleted = 0
-            while uris := await sources.gone(followed.id, context.run_id, PAGE):
+            while uris := await sources.gone(followed.id, began, PAGE):
                 if followed.gone == "delete":
                     deleted += await context.knowledge.discard(state["collection"], uris)
                 await sources.forget(followed.id, uris)
             await context.knowledge.index(await context.knowledge.get(state["collection"]))
-            return {**await sources.finish(followed.id, context.run_id), "deleted": deleted}
+            counts = await sources.finish(followed.id, context.run_id, began)
+            return {**counts, "deleted": deleted}
 
         counts = await _once("finish", 0, state, runtime, end)
         synced = Synced(collection=state["collection"], source=state["source"], **counts)

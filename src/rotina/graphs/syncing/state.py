@@ -25,6 +25,8 @@ class SyncingState(TypedDict, total=False):
     collection: str
     source: str
     retry_failed: bool
+    began: str
+    """When the listing began, by the database's clock."""
     batches: int
     """How many batches of documents are done."""
     synced: NotRequired[dict[str, Any]]

@@ -25,19 +25,24 @@ delete from rotina.source where collection_id = %(collection_id)s and name = %(n
 -- What failed is due again.
 update rotina.source_item set tried = null where source_id = %(source_id)s and outcome = 'failed';
 
+-- name: clock
+-- The database's, which all workers share.
+select clock_timestamp() as now;
+
 -- name: see_items
--- What a source lists; a run that is resumed may list it again.
-insert into rotina.source_item (source_id, tenant, uri, fingerprint, metadata, seen_by)
-select %(source_id)s, %(tenant)s, uri, fingerprint, metadata, %(run_id)s
+-- What a source lists, in order, so that two listings never wait for each other in a circle.
+insert into rotina.source_item (source_id, tenant, uri, fingerprint, metadata, seen_at)
+select %(source_id)s, %(tenant)s, uri, fingerprint, metadata, clock_timestamp()
 from unnest(%(uris)s::text[], %(fingerprints)s::text[], %(metadata)s::jsonb[])
     as l (uri, fingerprint, metadata)
+order by uri
 on conflict (source_id, uri) do update set
-    fingerprint = excluded.fingerprint, metadata = excluded.metadata, seen_by = excluded.seen_by;
+    fingerprint = excluded.fingerprint, metadata = excluded.metadata, seen_at = excluded.seen_at;
 
 -- name: due_items
 -- What is new or has changed, in order.
-select uri, fingerprint, metadata, tried is not null as known from rotina.source_item
-where source_id = %(source_id)s and seen_by = %(run_id)s and tried is distinct from fingerprint
+select uri, fingerprint, metadata from rotina.source_item
+where source_id = %(source_id)s and seen_at >= %(began)s and tried is distinct from fingerprint
 order by uri limit %(limit)s;
 
 -- name: tried_item
@@ -47,9 +52,9 @@ update rotina.source_item set tried = %(fingerprint)s, outcome = %(outcome)s, er
 where source_id = %(source_id)s and uri = %(uri)s;
 
 -- name: gone_items
--- What the run did not see, in order.
+-- What no listing has told of since this one began, in order. Another sync may have listed meanwhile.
 select uri from rotina.source_item
-where source_id = %(source_id)s and seen_by <> %(run_id)s order by uri limit %(limit)s;
+where source_id = %(source_id)s and seen_at < %(began)s order by uri limit %(limit)s;
 
 -- name: forget_items
 -- What is gone.
@@ -59,7 +64,7 @@ delete from rotina.source_item where source_id = %(source_id)s and uri = any(%(u
 -- What a run did; what it did not try has not changed, and may be failed still.
 select case when outcome = 'failed' or tried_by = %(run_id)s then outcome else 'unchanged' end
     as outcome, count(*) as items
-from rotina.source_item where source_id = %(source_id)s and seen_by = %(run_id)s
+from rotina.source_item where source_id = %(source_id)s and seen_at >= %(began)s
 group by 1;
 
 -- name: failed_items

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -94,7 +95,13 @@ class Sources:
         """Have the next sync try again what failed."""
         await self._run("retry_failed", source_id=source_id)
 
-    async def see(self, source_id: UUID, run_id: UUID, page: Sequence[Listed]) -> None:
+    async def clock(self) -> datetime:
+        """Now, by the clock that all workers share."""
+        (row,) = await self._run("clock")
+        found: datetime = row["now"]
+        return found
+
+    async def see(self, source_id: UUID, page: Sequence[Listed]) -> None:
         """Note what a source lists."""
         # A source that lists a document twice means the last.
         last = {each.uri: each for each in page}
@@ -102,15 +109,14 @@ class Sources:
             "see_items",
             source_id=source_id,
             tenant=self._knowledge.tenant,
-            run_id=run_id,
             uris=list(last),
             fingerprints=[each.fingerprint for each in last.values()],
             metadata=[Jsonb(each.metadata) for each in last.values()],
         )
 
-    async def due(self, source_id: UUID, run_id: UUID, limit: int) -> list[dict[str, Any]]:
-        """What is new or has changed: `uri`, `fingerprint`, `metadata`, `known`."""
-        return await self._run("due_items", source_id=source_id, run_id=run_id, limit=limit)
+    async def due(self, source_id: UUID, began: datetime, limit: int) -> list[dict[str, Any]]:
+        """Of what was seen since, the new and the changed: `uri`, `fingerprint`, `metadata`."""
+        return await self._run("due_items", source_id=source_id, began=began, limit=limit)
 
     async def tried(
         self,
@@ -128,19 +134,19 @@ class Sources:
             fingerprint=item["fingerprint"], outcome=outcome, error=told,
         )  # fmt: skip
 
-    async def gone(self, source_id: UUID, run_id: UUID, limit: int) -> list[str]:
-        """URIs that a run has not seen."""
-        rows = await self._run("gone_items", source_id=source_id, run_id=run_id, limit=limit)
+    async def gone(self, source_id: UUID, began: datetime, limit: int) -> list[str]:
+        """URIs that no listing has told of since."""
+        rows = await self._run("gone_items", source_id=source_id, began=began, limit=limit)
         return [row["uri"] for row in rows]
 
     async def forget(self, source_id: UUID, uris: Sequence[str]) -> None:
         """Note that these are gone."""
         await self._run("forget_items", source_id=source_id, uris=list(uris))
 
-    async def finish(self, source_id: UUID, run_id: UUID) -> dict[str, int]:
+    async def finish(self, source_id: UUID, run_id: UUID, began: datetime) -> dict[str, int]:
         """Note that a run has ended; how many documents had which outcome."""
         await self._run("mark_synced", source_id=source_id)
-        rows = await self._run("count_items", source_id=source_id, run_id=run_id)
+        rows = await self._run("count_items", source_id=source_id, run_id=run_id, began=began)
         return {row["outcome"]: row["items"] for row in rows}
 
     async def _run(self, query: str, **values: Any) -> list[dict[str, Any]]:
