@@ -4,7 +4,11 @@ import asyncio
 import contextlib
 import gzip
 import os
-from collections.abc import AsyncIterator
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,13 @@ from rotina.database import Pool
 from rotina.errors import CollectionNotFoundError, SourceError
 from rotina.graphs.syncing import Synced
 from rotina.knowledge import KnowledgeBase
-from rotina.knowledge.sources import FollowedSource, Listed, Sources
+from rotina.knowledge.sources import (
+    BucketSettings,
+    FollowedSource,
+    Listed,
+    Sources,
+    open_source,
+)
 from rotina.knowledge.sources.guarded import GuardedResolver, request
 from rotina.runs import Run, Workflow
 from tests.integration.test_knowledge_ingestion import Stage, staged
@@ -338,6 +348,105 @@ async def test_a_query_that_does_not_fit_is_said(
         assert connection.execute("select count(*) from product").fetchone() == (2,)
 
 
+# ── buckets ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """A server of S3's protocol that asks for credentials, and the folder that is its bucket."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-papers")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = tmp_path / "store"
+    (root / "papers").mkdir(parents=True)
+    rclone = Path(sys.executable).with_name("rclone")
+    served = [str(rclone), "serve", "s3", "--auth-key", "reader,of-papers"]
+    served += ["--config", "", "--dir-cache-time", "0", "--addr", f"127.0.0.1:{port}", str(root)]
+    with subprocess.Popen(served, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(300):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}", root / "papers"
+        finally:
+            server.kill()
+
+
+async def test_a_bucket_is_followed(stage: Stage, bucket: tuple[str, Path]) -> None:
+    endpoint, folder = bucket
+    (folder / "help" / "pt").mkdir(parents=True)
+    write(folder / "help", a="Refunds take seven days.", b="Delivery is free.")
+    write(folder / "help" / "pt", prazo_ação="Prazo de sete dias.")
+    write(folder, other="Not below the prefix.")
+    (folder / "help" / "broken.pdf").write_bytes(b"%PDF-1.7 broken")
+    sources = Sources(stage.knowledge)
+    settings = {"kind": "s3", "bucket": "papers", "prefix": "help/", "endpoint": endpoint}
+    await sources.follow("help", settings)
+    assert await sync(stage, "s3") == {"added": 3, "failed": 1}
+    assert await uris(stage.knowledge) == {"a.txt", "b.txt", "prazo_ação.txt"}
+    (first, *_) = await stage.knowledge.search("help", "Delivery", k=1)
+    assert first.uri == "s3://papers/help/b.txt"
+
+    asked = len(stage.model.requests)
+    assert await sync(stage, "s3") == {"unchanged": 3, "failed": 1}
+    assert len(stage.model.requests) == asked, "nothing was embedded again"
+
+    write(folder / "help", a="Refunds take nine days.")
+    (folder / "help" / "b.txt").unlink()
+    told = await sync(stage, "s3")
+    assert told == {"changed": 1, "unchanged": 1, "failed": 1, "deleted": 1}
+
+
+async def test_a_bucket_of_many_pages_is_listed_whole(bucket: tuple[str, Path]) -> None:
+    endpoint, folder = bucket
+    for number in range(1003):
+        (folder / f"{number}.txt").touch()
+    settings = BucketSettings(bucket="papers", endpoint=endpoint)
+    source = open_source(settings, hosts=["127.0.0.1"], most_bytes=1000)
+    assert len({each.uri async for each in source.listed()}) == 1003
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bucket": "nope"}, "bucket 'nope' answers NoSuchBucket"),
+        ({"public": True}, "bucket 'papers' answers"),
+        ({"endpoint": "http://127.0.0.1:9"}, "cannot be fetched"),
+        ({"endpoint": "http://169.254.169.254"}, "no public address"),
+        ({"profile": "nobody"}, r"cannot be asked: The config profile \(nobody\)"),
+    ],
+)
+async def test_a_bucket_that_cannot_be_listed_says_why(
+    bucket: tuple[str, Path], change: dict[str, Any], message: str
+) -> None:
+    settings = {"bucket": "papers", "endpoint": bucket[0], **change}
+    opened = BucketSettings.model_validate(settings)
+    source = open_source(opened, hosts=["127.0.0.1"], most_bytes=1000)
+    with pytest.raises(SourceError, match=message):
+        [each async for each in source.listed()]
+
+
+async def test_an_object_may_be_too_large_and_credentials_missing(
+    bucket: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    endpoint, folder = bucket
+    (folder / "large.txt").write_text("a" * 2000)
+    settings = BucketSettings(bucket="papers", endpoint=endpoint)
+    source = open_source(settings, hosts=["127.0.0.1"], most_bytes=1000)
+    with pytest.raises(SourceError, match="more than 1000 bytes"):
+        await source.fetch("s3://papers/large.txt")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    source = open_source(settings, hosts=["127.0.0.1"], most_bytes=1000)
+    with pytest.raises(SourceError, match="needs credentials"):
+        await source.fetch("s3://papers/large.txt")
+
+
 # ── what is refused, and whose it is ──────────────────────────────────────────────────────────
 
 
@@ -350,6 +459,8 @@ async def test_a_query_that_does_not_fit_is_said(
         ({"kind": "folder", "path": "/docs", "colour": 1}, "colour"),
         ({"kind": "url", "urls": []}, "urls"),
         ({"kind": "url", "urls": ["file:///etc/passwd"]}, "no http or https URL"),
+        ({"kind": "s3", "bucket": "a/b"}, "bucket"),
+        ({"kind": "s3", "bucket": "papers", "endpoint": "papers.local"}, "no http or https URL"),
         ({"kind": "sql", "database": "postgresql://u:p@h/d", "query": "select 1"}, "database"),
     ],
 )

@@ -144,6 +144,48 @@ async def test_what_was_interrupted_goes_on(
     assert sum(len(each.body["input"]) for each in model.requests[asked:]) == 2
 
 
+@pytest.mark.parametrize("settled", [False, True])
+async def test_a_neighbour_a_hundred_times_as_large_changes_nothing(
+    pool: Pool, gateway: Gateway, *, settled: bool
+) -> None:
+    """Neither which rows a tenant finds, nor how many: the nearest by NumPy, before and after."""
+    numbers = np.random.default_rng(11)
+    own = numbers.normal(size=(30, 5))
+    questions = numbers.normal(size=(20, 5))
+
+    async def stock(base: KnowledgeBase, vectors: np.ndarray) -> None:
+        await base.create("help")
+        collection = await base.get("help")
+        batch = [
+            prepare(document(f"Refund rule {n}.", f"{n}.md"), collection, About())
+            for n in range(len(vectors))
+        ]
+        await base.put(collection, batch, vectors.tolist())
+
+    async def asked(weights: Weights) -> list[list[tuple[str, float]]]:
+        found = [
+            await base.search("help", "refund rule", k=10, weights=weights, vector=each.tolist())
+            for each in questions
+        ]
+        return [[(passage.text, passage.score) for passage in each] for each in found]
+
+    base = KnowledgeBase(pool, gateway, "small")
+    await stock(base, own)
+    likeness = questions @ (own / np.linalg.norm(own, axis=1, keepdims=True)).T
+    nearest = [{f"Refund rule {n}." for n in row} for row in np.argsort(-likeness)[:, :10]]
+    kinds = (Weights(text=0), Weights(vectors=0), Weights())
+    before = [await asked(weights) for weights in kinds]
+    assert [{text for text, _ in found} for found in before[0]] == nearest
+
+    neighbour = KnowledgeBase(pool, gateway, "large")
+    await stock(neighbour, numbers.normal(size=(3000, 5)))
+    if settled:
+        await neighbour.index(await neighbour.get("help"))
+        large = await neighbour.get("help")
+        assert large.home == large.id, "it has left the pool"
+    assert [await asked(weights) for weights in kinds] == before
+
+
 async def test_a_large_collection_leaves_the_pool(
     knowledge: KnowledgeBase, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,13 +24,17 @@ LOOK_SECONDS = 1.0
 
 @kb.command()
 @click.argument("collection")
-@click.argument("kind", type=click.Choice(["folder", "url", "sitemap", "sql"]))
+@click.argument("kind", type=click.Choice(["folder", "url", "sitemap", "sql", "s3"]))
 @click.argument("what", nargs=-1, required=True)
 @click.option("--name", help="Of the source; default: its kind.")
 @click.option("--pattern", help="folder: which files.")
 @click.option("--match", help="sitemap: a regular expression for its URLs.")
 @click.option("--most", type=int, help="sitemap: URLs at most.")
 @click.option("--database", metavar="VARIABLE", help="sql: environment variable with the URL.")
+@click.option("--endpoint", metavar="URL", help="s3: a server that is not Amazon's.")
+@click.option("--region", help="s3: of the bucket.")
+@click.option("--profile", help="s3: of the workers' AWS configuration.")
+@click.option("--public", is_flag=True, default=None, help="s3: read without credentials.")
 @click.option("--keep-gone", is_flag=True, help="Keep documents whose original is gone.")
 def follow(  # noqa: PLR0913 - one a flag
     *,
@@ -42,9 +46,16 @@ def follow(  # noqa: PLR0913 - one a flag
     match: str | None,
     most: int | None,
     database: str | None,
+    endpoint: str | None,
+    region: str | None,
+    profile: str | None,
+    public: bool | None,
     keep_gone: bool,
 ) -> None:
-    """Have COLLECTION follow WHAT: a folder, URLs, a sitemap, or a query; sync fetches it."""
+    """Have COLLECTION follow WHAT; sync fetches it.
+
+    WHAT is a folder, URLs, a sitemap's URL, a query, or s3://bucket/prefix.
+    """
     own: dict[str, Any] = {"kind": kind}
     if kind == "url":
         own["urls"] = list(what)
@@ -52,9 +63,12 @@ def follow(  # noqa: PLR0913 - one a flag
         raise click.UsageError(f"a source of kind {kind} follows one thing, not {len(what)}")
     elif kind == "folder":
         own["path"] = str(Path(what[0]).absolute())
+    elif kind == "s3":
+        own["bucket"], _, own["prefix"] = what[0].removeprefix("s3://").partition("/")
     else:
         own["url" if kind == "sitemap" else "query"] = what[0]
     given = {"pattern": pattern, "match": match, "most": most, "database": database}
+    given |= {"endpoint": endpoint, "region": region, "profile": profile, "public": public}
     own |= {key: value for key, value in given.items() if value is not None}
     made = asyncio.run(_follow(collection, own, name, "keep" if keep_gone else "delete"))
     click.echo(f"{collection} follows {made.name}: `rotina kb sync {collection}` fetches it")

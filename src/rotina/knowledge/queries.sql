@@ -112,7 +112,8 @@ where collection_id = %(collection_id)s and uri = %(uri)s and content_hash = %(c
 returning id as document_id, chunks, version;
 
 -- name: put_documents
--- New documents, or the next versions of those with these URIs; the rows stay locked.
+-- New documents, or the next versions of those with these URIs; the rows stay locked. What another
+-- has stored meanwhile with the same content is no next version.
 insert into rotina.document (
     id, tenant, collection_id, uri, name, title, media_type, language, sha256, content_hash,
     text, pages, metadata, access, valid_from, valid_to, chunks, words
@@ -131,7 +132,9 @@ from unnest(
     access, valid_from, valid_to, chunks, words
 )
 on conflict (collection_id, uri) do update set
-    version = document.version + 1, name = excluded.name, title = excluded.title,
+    version = document.version
+        + (document.content_hash is distinct from excluded.content_hash)::integer,
+    name = excluded.name, title = excluded.title,
     media_type = excluded.media_type, language = excluded.language, sha256 = excluded.sha256,
     content_hash = excluded.content_hash, text = excluded.text, pages = excluded.pages,
     metadata = excluded.metadata, access = excluded.access, valid_from = excluded.valid_from,

@@ -97,12 +97,12 @@ async def store(
     rows = await _put_documents(writing, batch)
     for prepared in batch:
         row = rows[prepared.uri]
-        if row["version"] > 1:
-            await _keep_same_chunks(writing, row["id"], prepared)
-        else:
+        if row["is_new"]:
             writing.fresh += [
                 (uuid7(), row["id"], (prepared.uri, place)) for place in range(len(prepared.chunks))
             ]
+        else:
+            await _keep_same_chunks(writing, row["id"], prepared)
     vocabulary = {word for each in words.values() for chunk in each for word in chunk}
     await _insert_chunks(writing, batch)
     await _insert_words(writing, vocabulary - known_words)
@@ -174,13 +174,13 @@ def check_model(name: str, space: Space, dimension: int, model: str) -> None:
 
 
 async def _put_documents(writing: _Writing, batch: Sequence[Prepared]) -> dict[str, DictRow]:
-    documents = [prepared.document for prepared in batch]
+    documents, ids = [prepared.document for prepared in batch], [uuid7() for _ in batch]
     rows = await writing.run(
         "put_documents",
         {
             "tenant": writing.tenant,
             "collection_id": writing.collection.id,
-            "ids": [uuid7() for _ in batch],
+            "ids": ids,
             "uris": [prepared.uri for prepared in batch],
             "names": [document.name for document in documents],
             "titles": [document.metadata.get("title") for document in documents],
@@ -198,7 +198,9 @@ async def _put_documents(writing: _Writing, batch: Sequence[Prepared]) -> dict[s
             "words": [sum(map(len, writing.words[prepared.uri])) for prepared in batch],
         },
     )
-    return {row["uri"]: row for row in rows}
+    # The others have the ids that they were stored with.
+    new = set(ids)
+    return {row["uri"]: {**row, "is_new": row["id"] in new} for row in rows}
 
 
 async def _keep_same_chunks(writing: _Writing, document_id: UUID, prepared: Prepared) -> None:

@@ -1,6 +1,7 @@
-"""Sources that a collection follows: folders, URLs, sitemaps, rows of a database."""
+"""Sources that a collection follows: folders, URLs, sitemaps, rows of a database, buckets."""
 
 from rotina.knowledge.sources.model import (
+    BucketSettings,
     Fetched,
     FolderSettings,
     FollowedSource,
@@ -14,6 +15,7 @@ from rotina.knowledge.sources.opening import open_source
 from rotina.knowledge.sources.store import Sources
 
 __all__ = [
+    "BucketSettings",
     "Fetched",
     "FolderSettings",
     "FollowedSource",

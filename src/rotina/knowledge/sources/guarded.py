@@ -7,14 +7,16 @@ judged; each redirect is judged anew.
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from yarl import URL
 
 from rotina.errors import SourceError
 
@@ -25,9 +27,11 @@ REDIRECTED = frozenset({301, 302, 303, 307, 308})
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered."""
+    """What a server answered; `headers` have names in lower case."""
 
     url: str
+    status: int
+    reason: str
     headers: dict[str, str]
     body: bytes
 
@@ -66,21 +70,73 @@ class GuardedResolver(AbstractResolver):
 
 async def request(method: str, url: str, *, allowed: Sequence[str], most_bytes: int) -> Answer:
     """A URL's answer, redirects followed. Raises `SourceError` with what went wrong."""
+    async with _session(allowed) as session:
+        for _ in range(REDIRECTS + 1):
+            answer = await _exchange(session, method, url, allowed=allowed, most_bytes=most_bytes)
+            if answer.status not in REDIRECTED:
+                if answer.status >= HTTPStatus.BAD_REQUEST:
+                    said = f"{answer.url!r} answers {answer.status} {answer.reason}"
+                    raise SourceError(said.rstrip())
+                return answer
+            url = urljoin(url, answer.headers.get("location", ""))
+            if not url.lower().startswith(("http://", "https://")):
+                raise SourceError(f"a redirect leads to {url!r}, which is no web address")
+    raise SourceError(f"{url!r} redirects more than {REDIRECTS} times")
+
+
+async def exchange(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    allowed: Sequence[str],
+    most_bytes: int,
+) -> Answer:
+    """One request as it was signed, and its answer, whatever its status.
+
+    Raises `SourceError` when there is none, or when it has more than `most_bytes`.
+    """
+    async with _session(allowed) as session:
+        return await _exchange(
+            session, method, url, headers, allowed=allowed, most_bytes=most_bytes
+        )
+
+
+async def judged(host: str, port: int, allowed: Sequence[str]) -> str:
+    """An address of a host that may be connected to. Raises `SourceError`."""
     resolver = GuardedResolver(allowed)
-    timeout = aiohttp.ClientTimeout(total=SECONDS)
-    connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
     try:
-        async with aiohttp.ClientSession(
-            connector=connector, timeout=timeout, headers={"User-Agent": "rotina"}
-        ) as session:
-            for _ in range(REDIRECTS + 1):
-                _judge_literal(resolver, url)
-                async with session.request(method, url, allow_redirects=False) as response:
-                    if response.status not in REDIRECTED:
-                        return await _answer(response, most_bytes)
-                    url = urljoin(url, response.headers.get("Location", ""))
-                    if not url.lower().startswith(("http://", "https://")):
-                        raise SourceError(f"a redirect leads to {url!r}, which is no web address")
+        found = await resolver.resolve(host, port, socket.AF_UNSPEC)
+    except OSError as error:
+        raise SourceError(f"{host!r} has no address: {error.strerror or error}") from None
+    return found[0]["host"]
+
+
+def _session(allowed: Sequence[str]) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=GuardedResolver(allowed), use_dns_cache=False),
+        timeout=aiohttp.ClientTimeout(total=SECONDS),
+        headers={"User-Agent": "rotina"},
+    )
+
+
+async def _exchange(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    allowed: Sequence[str],
+    most_bytes: int,
+) -> Answer:
+    try:
+        _judge_literal(allowed, url)
+        # A signature is of the URL as it stands.
+        asked = URL(url, encoded=headers is not None)
+        async with session.request(
+            method, asked, headers=headers, allow_redirects=False
+        ) as response:
+            return await _answer(response, most_bytes)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         cause: Any = error
         while cause is not None and not isinstance(cause, SourceError):
@@ -88,26 +144,24 @@ async def request(method: str, url: str, *, allowed: Sequence[str], most_bytes: 
         if cause is not None:
             raise cause from None
         raise SourceError(f"{url!r} cannot be fetched: {type(error).__name__}: {error}") from None
-    raise SourceError(f"{url!r} redirects more than {REDIRECTS} times")
 
 
-def _judge_literal(resolver: GuardedResolver, url: str) -> None:
+def _judge_literal(allowed: Sequence[str], url: str) -> None:
     """An address in a URL is never resolved."""
     host = urlsplit(url).hostname or ""
     try:
         ipaddress.ip_address(host)
     except ValueError:
         return
-    resolver.judge(host, host)
+    GuardedResolver(allowed).judge(host, host)
 
 
 async def _answer(response: aiohttp.ClientResponse, most_bytes: int) -> Answer:
     url = str(response.url)
-    if not response.ok:
-        raise SourceError(f"{url!r} answers {response.status} {response.reason or ''}".rstrip())
     body = bytearray()
     async for piece in response.content.iter_chunked(64 * 1024):
         body += piece
         if len(body) > most_bytes:
             raise SourceError(f"{url!r} has more than {most_bytes} bytes, which are allowed")
-    return Answer(url, {k.lower(): v for k, v in response.headers.items()}, bytes(body))
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(url, response.status, response.reason or "", headers, bytes(body))

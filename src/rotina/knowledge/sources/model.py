@@ -73,8 +73,28 @@ class SqlSettings(_Settings):
     query: str = Field(min_length=1)
 
 
+class BucketSettings(_Settings):
+    """Objects of an S3 bucket, or of one that speaks its protocol.
+
+    Credentials are the workers' own, found as boto3 finds them; none is stored.
+    """
+
+    kind: Literal["s3"] = "s3"
+    bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$")
+    prefix: str = ""
+    """What the keys begin with."""
+    endpoint: HttpUrl | None = None
+    """The server's URL; default: Amazon's."""
+    region: str | None = None
+    profile: str | None = None
+    """One of the workers' AWS configuration."""
+    public: bool = False
+    """Whether the bucket is read without credentials."""
+
+
 AnySettings = Annotated[
-    FolderSettings | UrlSettings | SitemapSettings | SqlSettings, Field(discriminator="kind")
+    FolderSettings | UrlSettings | SitemapSettings | SqlSettings | BucketSettings,
+    Field(discriminator="kind"),
 ]
 SETTINGS: TypeAdapter[AnySettings] = TypeAdapter(AnySettings)
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from rotina.knowledge.sources.bucket import Bucket
 from rotina.knowledge.sources.folder import Folder
 from rotina.knowledge.sources.model import (
     AnySettings,
+    BucketSettings,
     FolderSettings,
     SitemapSettings,
     Source,
@@ -22,4 +24,6 @@ def open_source(settings: AnySettings, *, hosts: Sequence[str], most_bytes: int)
         return Urls(settings, hosts, most_bytes)
     if isinstance(settings, SitemapSettings):
         return Sitemap(settings, hosts, most_bytes)
+    if isinstance(settings, BucketSettings):
+        return Bucket(settings, hosts, most_bytes)
     return SqlQuery(settings)
