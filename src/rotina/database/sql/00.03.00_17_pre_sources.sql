@@ -27,8 +27,8 @@ create table rotina.source_item (
     outcome text check (outcome in ('added', 'changed', 'unchanged', 'failed')),
     error jsonb,
     metadata jsonb not null,
-    -- When a listing told of it last, and the run that tried it last.
-    seen_at timestamptz not null,
+    -- The runs that saw it last, and that tried it last.
+    seen_by uuid not null,
     tried_by uuid,
     primary key (source_id, uri),
     foreign key (source_id, tenant) references rotina.source (id, tenant) on delete cascade

@@ -102,16 +102,6 @@ async def exchange(
         )
 
 
-async def judged(host: str, port: int, allowed: Sequence[str]) -> str:
-    """An address of a host that may be connected to. Raises `SourceError`."""
-    resolver = GuardedResolver(allowed)
-    try:
-        found = await resolver.resolve(host, port, socket.AF_UNSPEC)
-    except OSError as error:
-        raise SourceError(f"{host!r} has no address: {error.strerror or error}") from None
-    return found[0]["host"]
-
-
 def _session(allowed: Sequence[str]) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(resolver=GuardedResolver(allowed), use_dns_cache=False),
