@@ -10,6 +10,8 @@ from psycopg.rows import dict_row
 
 from tests.acceptance.ledger import rows
 from tests.acceptance.stack import Stack
+from tests.bucket_server import READER, bucket_server
+from tests.mail_server import PASSWORD, USER, mail_server
 
 LONG = [pytest.mark.slow, pytest.mark.timeout(1800)]
 NOTHING = "tests.acceptance.test_knowledge_cli:plausible"
@@ -265,6 +267,38 @@ def test_a_folder_is_followed_though_workers_are_killed(
     assert "0 failed, 0 due" in embedding.run("kb", "sources", "help").stdout
     assert embedding.run("kb", "unfollow", "help", "folder").returncode == 0
     assert "follows nothing" in embedding.run("kb", "sources", "help").stdout
+
+
+def test_buckets_and_mailboxes_are_followed(embedding: Stack, tmp_path: Path) -> None:
+    embedding.environment = {
+        **embedding.environment,
+        **READER,
+        "MAILBOX_SUPPORT": PASSWORD,
+        "ROTINA_SOURCE_HOSTS": '["127.0.0.1"]',
+    }
+    with bucket_server(tmp_path / "store") as (endpoint, bucket), mail_server() as mail:
+        (bucket / "help").mkdir()
+        (bucket / "help" / "prazo.txt").write_text("Prazo de sete dias.")
+        mail.deliver("Devolução", "O frete é grátis.")
+        s3 = ("s3", "s3://papers/help/", "--endpoint", endpoint, "--region", "sa-east-1")
+        server = ("--host", "127.0.0.1", "--port", str(mail.port), "--security", "none")
+        mailbox = ("mailbox", "INBOX", *server, "--user", USER, "--since", "2020-01-01")
+        for followed in (s3, (*mailbox, "--password", "MAILBOX_SUPPORT", "--name", "support")):
+            done = embedding.run("kb", "follow", "help", *followed)
+            assert done.returncode == 0, done.stderr
+        embedding.worker()
+        embedding.worker("worker-cpu", "cpu")
+        done = embedding.run("kb", "sync", "help")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("1 added, 0 changed, 0 unchanged, 0 deleted, 0 failed") == 2
+        found = embedding.run("kb", "search", "help", "frete grátis", "--json")
+        uris = {json.loads(line)["document"] for line in found.stdout.splitlines()}
+        assert uris == {"prazo.txt", "1.eml"}
+    refused = embedding.run("kb", "follow", "help", *mailbox, "--password", PASSWORD)
+    assert refused.returncode == 1
+    assert "SourceError" in refused.stderr
+    assert "password" in refused.stderr
+    assert PASSWORD not in refused.stderr
 
 
 def test_what_the_command_line_refuses(embedding: Stack, tmp_path: Path) -> None:

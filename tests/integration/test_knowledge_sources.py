@@ -4,10 +4,6 @@ import asyncio
 import contextlib
 import gzip
 import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +25,7 @@ from rotina.knowledge.sources import (
 )
 from rotina.knowledge.sources.guarded import GuardedResolver, request
 from rotina.runs import Run, Workflow
+from tests.bucket_server import READER, bucket_server
 from tests.integration.test_knowledge_ingestion import Stage, staged
 from tests.scripted_model import Behaviour, Request, status
 from workflows.knowledge_sync import KNOWLEDGE_SYNC
@@ -354,26 +351,10 @@ async def test_a_query_that_does_not_fit_is_said(
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
     """A server of S3's protocol that asks for credentials, and the folder that is its bucket."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-papers")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = tmp_path / "store"
-    (root / "papers").mkdir(parents=True)
-    rclone = Path(sys.executable).with_name("rclone")
-    served = [str(rclone), "serve", "s3", "--auth-key", "reader,of-papers"]
-    served += ["--config", "", "--dir-cache-time", "0", "--addr", f"127.0.0.1:{port}", str(root)]
-    with subprocess.Popen(served, stderr=subprocess.DEVNULL) as server:
-        try:
-            for _ in range(300):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}", root / "papers"
-        finally:
-            server.kill()
+    for name, value in READER.items():
+        monkeypatch.setenv(name, value)
+    with bucket_server(tmp_path / "store") as served:
+        yield served
 
 
 async def test_a_bucket_is_followed(stage: Stage, bucket: tuple[str, Path]) -> None:

@@ -414,7 +414,7 @@ def test_eml_prefers_plain_text_and_names_attachments() -> None:
         "Olá,\nsegue o orçamento."
     )
     assert document.metadata["attachments"] == "orçamento.pdf"
-    assert document.metadata["subject"] == "Orçamento nº 5"
+    assert document.metadata["title"] == "Orçamento nº 5"
     assert load(message.as_bytes(), name="unknown").media_type == "message/rfc822"
 
 

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 WORKFLOW = "knowledge_sync"
 LOOK_SECONDS = 1.0
+_NAMED = {"folder": "path", "sitemap": "url", "sql": "query", "mailbox": "folder"}
+"""Which setting of a kind WHAT is."""
 
 
 @kb.command()
 @click.argument("collection")
-@click.argument("kind", type=click.Choice(["folder", "url", "sitemap", "sql", "s3"]))
+@click.argument("kind", type=click.Choice(["folder", "url", "sitemap", "sql", "s3", "mailbox"]))
 @click.argument("what", nargs=-1, required=True)
 @click.option("--name", help="Of the source; default: its kind.")
 @click.option("--pattern", help="folder: which files.")
@@ -35,40 +37,35 @@ LOOK_SECONDS = 1.0
 @click.option("--region", help="s3: of the bucket.")
 @click.option("--profile", help="s3: of the workers' AWS configuration.")
 @click.option("--public", is_flag=True, default=None, help="s3: read without credentials.")
+@click.option("--host", help="mailbox: of the IMAP server.")
+@click.option("--port", type=int, help="mailbox: default 993, or 143 without TLS from the start.")
+@click.option("--user", help="mailbox: who logs in.")
+@click.option("--password", metavar="VARIABLE", help="mailbox: environment variable with it.")
+@click.option("--security", type=click.Choice(["tls", "starttls", "none"]), help="mailbox.")
+@click.option("--since", metavar="DATE", help="mailbox: messages of this day and later.")
 @click.option("--keep-gone", is_flag=True, help="Keep documents whose original is gone.")
-def follow(  # noqa: PLR0913 - one a flag
+def follow(
     *,
     collection: str,
     kind: str,
     what: tuple[str, ...],
     name: str | None,
-    pattern: str | None,
-    match: str | None,
-    most: int | None,
-    database: str | None,
-    endpoint: str | None,
-    region: str | None,
-    profile: str | None,
-    public: bool | None,
     keep_gone: bool,
+    **given: Any,
 ) -> None:
     """Have COLLECTION follow WHAT; sync fetches it.
 
-    WHAT is a folder, URLs, a sitemap's URL, a query, or s3://bucket/prefix.
+    WHAT is a folder, URLs, a sitemap's URL, a query, s3://bucket/prefix, or a mailbox's folder.
     """
     own: dict[str, Any] = {"kind": kind}
     if kind == "url":
         own["urls"] = list(what)
     elif len(what) > 1:
         raise click.UsageError(f"a source of kind {kind} follows one thing, not {len(what)}")
-    elif kind == "folder":
-        own["path"] = str(Path(what[0]).absolute())
     elif kind == "s3":
         own["bucket"], _, own["prefix"] = what[0].removeprefix("s3://").partition("/")
     else:
-        own["url" if kind == "sitemap" else "query"] = what[0]
-    given = {"pattern": pattern, "match": match, "most": most, "database": database}
-    given |= {"endpoint": endpoint, "region": region, "profile": profile, "public": public}
+        own[_NAMED[kind]] = str(Path(what[0]).absolute()) if kind == "folder" else what[0]
     own |= {key: value for key, value in given.items() if value is not None}
     made = asyncio.run(_follow(collection, own, name, "keep" if keep_gone else "delete"))
     click.echo(f"{collection} follows {made.name}: `rotina kb sync {collection}` fetches it")

@@ -4,7 +4,8 @@ nothing."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal
 
@@ -38,11 +39,12 @@ class Nodes:
             if state.get("retry_failed"):
                 await sources.retry_failed(followed.id)
             page: list[Listed] = []
-            async for each in _opened(followed, runtime.context).listed():
-                page.append(each)
-                if len(page) == PAGE:
-                    await sources.see(followed.id, page)
-                    page = []
+            async with _opened(followed, runtime.context) as source:
+                async for each in source.listed():
+                    page.append(each)
+                    if len(page) == PAGE:
+                        await sources.see(followed.id, page)
+                        page = []
             await sources.see(followed.id, page)
             return began.isoformat()
 
@@ -56,15 +58,17 @@ class Nodes:
         began = datetime.fromisoformat(state["began"])
 
         async def store(followed: FollowedSource, sources: Sources) -> int:
-            source, slots = _opened(followed, context), asyncio.Semaphore(PARALLEL)
+            slots = asyncio.Semaphore(PARALLEL)
             due = await sources.due(followed.id, began, self._batch)
 
-            async def one(item: Mapping[str, Any]) -> None:
+            async def one(source: Source, item: Mapping[str, Any]) -> None:
                 async with slots:
                     outcome, error = await _stored(context, state["collection"], source, item)
                     await sources.tried(followed.id, context.run_id, item, outcome, error)
 
-            ended = await asyncio.gather(*map(one, due), return_exceptions=True)
+            async with _opened(followed, context) as source:
+                each = (one(source, item) for item in due)
+                ended = await asyncio.gather(*each, return_exceptions=True)
             # One that fails for another reason than its document fails the attempt, not the others.
             for problem in ended:
                 if problem is not None:
@@ -114,9 +118,14 @@ async def _once(
     return told
 
 
-def _opened(followed: FollowedSource, context: Context) -> Source:
+@asynccontextmanager
+async def _opened(followed: FollowedSource, context: Context) -> AsyncIterator[Source]:
     settings = SETTINGS.validate_python(followed.settings)
-    return open_source(settings, hosts=context.source_hosts, most_bytes=context.limits.max_bytes)
+    source = open_source(settings, hosts=context.source_hosts, most_bytes=context.limits.max_bytes)
+    try:
+        yield source
+    finally:
+        await source.close()
 
 
 async def _stored(

@@ -16,7 +16,7 @@ _SHOWN = ("From", "To", "Cc", "Subject", "Date")
 _METADATA = {
     "from": "sender",
     "to": "recipients",
-    "subject": "subject",
+    "subject": "title",
     "date": "date",
     "message-id": "message_id",
 }

@@ -152,7 +152,7 @@ def _read(message: _Storage, max_chars: int, depth: int) -> tuple[str, dict[str,
     metadata = {
         "sender": fields["From"],
         "recipients": fields["To"],
-        "subject": fields["Subject"],
+        "title": fields["Subject"],
         "date": fields["Date"],
         "message_id": message.name(_MESSAGE_ID) or one_line(str(headers.get("Message-ID") or "")),
         "attachments": ", ".join(names),

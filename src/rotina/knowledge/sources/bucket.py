@@ -9,14 +9,14 @@ from typing import Any
 
 from rotina.errors import SourceError
 from rotina.knowledge.sources.guarded import exchange
-from rotina.knowledge.sources.model import BucketSettings, Fetched, Listed
+from rotina.knowledge.sources.model import BucketSettings, Fetched, Listed, Source
 
 LISTING_BYTES = 20_000_000
 """A page of 1,000 keys, each of up to 1,024 bytes, with room for what surrounds them."""
 ATTEMPTS = 3
 
 
-class Bucket:
+class Bucket(Source):
     """An object's ETag tells its content.
 
     boto3 finds the workers' credentials, signs, retries and reads answers; the requests themselves

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from rotina.errors import SourceError
-from rotina.knowledge.sources.model import Fetched, FolderSettings, Listed
+from rotina.knowledge.sources.model import Fetched, FolderSettings, Listed, Source
 
 PAGE = 500
 """Files that are looked at before others get a turn."""
 
 
-class Folder:
+class Folder(Source):
     """Size and time of change tell a file's content; links that lead out of the folder do not."""
 
     def __init__(self, settings: FolderSettings, most_bytes: int) -> None:

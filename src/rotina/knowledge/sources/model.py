@@ -1,11 +1,12 @@
 """Where documents come from: settings of each kind, and what a source says of its documents."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
@@ -92,8 +93,33 @@ class BucketSettings(_Settings):
     """Whether the bucket is read without credentials."""
 
 
+class MailboxSettings(_Settings):
+    """Messages of a folder of an IMAP server."""
+
+    kind: Literal["mailbox"] = "mailbox"
+    host: str = Field(pattern=r"^[A-Za-z0-9.:_-]+$")
+    port: int | None = Field(default=None, ge=1, le=65535)
+    """Default: 993 for TLS, else 143."""
+    user: str = Field(min_length=1)
+    password: str = Field(pattern=r"^MAILBOX_[A-Z0-9_]+$")
+    """The environment variable that holds it; no secret is stored.
+
+    Its name starts with MAILBOX_, so that no other secret of a worker is sent to the host.
+    """
+    folder: str = Field(default="INBOX", min_length=1)
+    security: Literal["tls", "starttls", "none"] = "tls"
+    """`none` only for hosts of one's own, which `source_hosts` lists."""
+    since: date | None = None
+    """Messages that the server received on this day or later."""
+
+    @property
+    def port_number(self) -> int:
+        """The port that is used."""
+        return self.port or (993 if self.security == "tls" else 143)
+
+
 AnySettings = Annotated[
-    FolderSettings | UrlSettings | SitemapSettings | SqlSettings | BucketSettings,
+    FolderSettings | UrlSettings | SitemapSettings | SqlSettings | BucketSettings | MailboxSettings,
     Field(discriminator="kind"),
 ]
 SETTINGS: TypeAdapter[AnySettings] = TypeAdapter(AnySettings)
@@ -135,11 +161,16 @@ class Fetched:
     media_type: str | None = None
 
 
-class Source(Protocol):
+class Source(ABC):
     """One way to list and fetch documents."""
 
+    @abstractmethod
     def listed(self) -> AsyncIterator[Listed]:
         """All that is there now. Raises `SourceError` when that cannot be told."""
 
+    @abstractmethod
     async def fetch(self, uri: str) -> Fetched:
         """One of them. Raises `SourceError`."""
+
+    async def close(self) -> None:  # noqa: B027 - most hold nothing open
+        """Let go of what is held open."""

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from rotina.knowledge.sources.bucket import Bucket
 from rotina.knowledge.sources.folder import Folder
+from rotina.knowledge.sources.mailbox import Mailbox
 from rotina.knowledge.sources.model import (
     AnySettings,
     BucketSettings,
     FolderSettings,
+    MailboxSettings,
     SitemapSettings,
     Source,
     UrlSettings,
@@ -26,4 +28,6 @@ def open_source(settings: AnySettings, *, hosts: Sequence[str], most_bytes: int)
         return Sitemap(settings, hosts, most_bytes)
     if isinstance(settings, BucketSettings):
         return Bucket(settings, hosts, most_bytes)
+    if isinstance(settings, MailboxSettings):
+        return Mailbox(settings, hosts, most_bytes)
     return SqlQuery(settings)

@@ -12,13 +12,13 @@ from psycopg.sql import SQL, Composed
 
 from rotina.database import load_queries
 from rotina.errors import SourceError
-from rotina.knowledge.sources.model import Fetched, Listed, SqlSettings
+from rotina.knowledge.sources.model import Fetched, Listed, Source, SqlSettings
 
 PAGE = 1000
 SECONDS = 600
 
 
-class SqlQuery:
+class SqlQuery(Source):
     """Each row a document; a hash of the row tells whether it has changed.
 
     Everything runs in read-only transactions.

@@ -12,14 +12,14 @@ from selectolax.lexbor import LexborHTMLParser
 
 from rotina.errors import SourceError
 from rotina.knowledge.sources.guarded import Answer, request
-from rotina.knowledge.sources.model import Fetched, Listed, SitemapSettings, UrlSettings
+from rotina.knowledge.sources.model import Fetched, Listed, SitemapSettings, Source, UrlSettings
 
 MOST_SITEMAPS = 1000
 SITEMAP_BYTES = 50_000_000
 """What the protocol allows a sitemap to have, unpacked."""
 
 
-class Urls:
+class Urls(Source):
     """Some URLs; ETag or Last-Modified tell whether the content has changed."""
 
     def __init__(self, settings: UrlSettings, hosts: Sequence[str], most_bytes: int) -> None:
@@ -47,7 +47,7 @@ class Urls:
         return "|".join(told) if any(told) else f"unknown:{uuid4()}"
 
 
-class Sitemap:
+class Sitemap(Source):
     """The URLs of a sitemap; `lastmod` tells whether one has changed."""
 
     def __init__(self, settings: SitemapSettings, hosts: Sequence[str], most_bytes: int) -> None:
