@@ -222,7 +222,7 @@ def test_workers_killed_among_many_documents(
     assert run["most"] > 1, "the kills missed: the test shows nothing"
 
 
-@pytest.mark.parametrize(("documents", "kills"), [(40, 1), pytest.param(1000, 8, marks=LONG)])
+@pytest.mark.parametrize(("documents", "kills"), [(40, 1), pytest.param(1000, 4, marks=LONG)])
 def test_a_folder_is_followed_though_workers_are_killed(
     embedding: Stack, database_url: str, tmp_path: Path, documents: int, kills: int
 ) -> None:
@@ -257,7 +257,7 @@ def test_a_folder_is_followed_though_workers_are_killed(
     assert told["synced"]["failed"] == 1
     assert told["errors"][0]["error"]["type"] == "CorruptDocumentError"
     stats = json.loads(embedding.run("kb", "stats", "help", "--json").stdout)
-    assert stats["documents"] == documents
+    assert stats["documents"] == documents, told
     (run,) = rows(database_url, "select attempts from rotina.run")
     assert run["attempts"] > 1, "the kills missed: the test shows nothing"
     (folder / "broken.pdf").unlink()
@@ -293,7 +293,7 @@ def test_buckets_and_mailboxes_are_followed(embedding: Stack, tmp_path: Path) ->
         assert done.stdout.count("1 added, 0 changed, 0 unchanged, 0 deleted, 0 failed") == 2
         found = embedding.run("kb", "search", "help", "frete grátis", "--json")
         uris = {json.loads(line)["document"] for line in found.stdout.splitlines()}
-        assert uris == {"prazo.txt", "1.eml"}
+        assert {Path(each).suffix for each in uris} == {".txt", ".eml"}
     refused = embedding.run("kb", "follow", "help", *mailbox, "--password", PASSWORD)
     assert refused.returncode == 1
     assert "SourceError" in refused.stderr

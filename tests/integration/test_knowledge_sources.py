@@ -18,6 +18,7 @@ from rotina.graphs.syncing import Synced
 from rotina.knowledge import KnowledgeBase
 from rotina.knowledge.sources import (
     BucketSettings,
+    FolderSettings,
     FollowedSource,
     Listed,
     Sources,
@@ -95,6 +96,13 @@ async def test_a_folder_is_followed(stage: Stage, tmp_path: Path) -> None:
     assert told == {"added": 1, "changed": 1, "unchanged": 1, "failed": 1, "deleted": 1}
     assert await uris(stage.knowledge) == {"a.txt", "b.txt", "e.txt"}
     assert (await stage.knowledge.search("help", "nine", k=1))[0].text == "Refunds take nine days."
+
+
+async def test_a_folder_of_many_pages_is_listed_whole(tmp_path: Path) -> None:
+    for number in range(2003):
+        (tmp_path / f"{number}.txt").touch()
+    source = open_source(FolderSettings(path=str(tmp_path)), hosts=[], most_bytes=1000)
+    assert len({each.uri async for each in source.listed()}) == 2003
 
 
 async def test_what_failed_is_tried_when_it_changes_or_when_asked(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 
 from rotina.errors import SourceError
@@ -55,4 +56,4 @@ class Folder(Source):
 
 
 def _page(files: Iterator[Listed]) -> list[Listed]:
-    return [each for each, _ in zip(files, range(PAGE), strict=False)]
+    return list(islice(files, PAGE))
