@@ -292,6 +292,9 @@ def test_buckets_and_mailboxes_are_followed(embedding: Stack, tmp_path: Path) ->
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("1 added, 0 changed, 0 unchanged, 0 deleted, 0 failed") == 2
         found = embedding.run("kb", "search", "help", "frete grátis", "--json")
+        plotted = embedding.run("kb", "search", "help", "frete", "--plot", str(tmp_path / "a.html"))
+        assert plotted.returncode == 0, plotted.stderr
+        assert ".eml" in (tmp_path / "a.html").read_text()
         uris = {json.loads(line)["document"] for line in found.stdout.splitlines()}
         assert {Path(each).suffix for each in uris} == {".txt", ".eml"}
     refused = embedding.run("kb", "follow", "help", *mailbox, "--password", PASSWORD)
@@ -316,6 +319,10 @@ def test_what_the_command_line_refuses(embedding: Stack, tmp_path: Path) -> None
         (("search", "help", "text", "--filter", "$like=3"), "FilterError"),
         (("stats", "absent"), "CollectionNotFoundError"),
         (("delete", "help", "a.txt", "--yes"), "KnowledgeError: There is no document 'a.txt'"),
+    ]
+    cases += [
+        (("search", "help", "text", "--plot", str(tmp_path / "a.gif")), "end its name with .png"),
+        (("search", "help", "text", "--plot", str(tmp_path / "a.png")), "has no documents"),
     ]
     for arguments, message in cases:
         done = embedding.run("kb", *arguments)

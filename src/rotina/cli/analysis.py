@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rotina.cli.objects import key_values
+from rotina.cli.plotting import plotted
 from rotina.errors import InvalidInputError, KnowledgeError
 from rotina.settings import Settings, load_settings
 
@@ -96,6 +97,7 @@ def embeddings() -> None:
 @click.option("--minimum", type=float, default=-1.0, help="Least cosine to the nearest neighbour.")
 @click.option("--check", is_flag=True, help="Only say how many labelled rows get their own label.")
 @_json
+@plotted
 def classify(source: Source | None, as_json: bool, **asked: Any) -> None:
     """Label what has no label like its nearest labelled neighbours.
 
@@ -113,7 +115,10 @@ def classify(source: Source | None, as_json: bool, **asked: Any) -> None:
 @click.option("--smallest", default=5, show_default=True, help="Rows of the least hdbscan topic.")
 @click.option("--seed", default=0, show_default=True)
 @_json
-def cluster(source: Source, method: "ClusterMethod", as_json: bool, **options: int) -> None:
+@plotted
+def cluster(
+    source: Source, method: "ClusterMethod", as_json: bool, plot: Path | None, **options: int
+) -> None:
     """Group rows into topics, with the terms and texts that show what each is about."""
     from rotina.cli.analysis_tables import print_topics
     from rotina.knowledge.analysis import cluster as run
@@ -124,6 +129,10 @@ def cluster(source: Source, method: "ClusterMethod", as_json: bool, **options: i
         _echo({**found.model_dump(exclude={"labels"}), "rows": _labelled(rows, found.labels)})
     else:
         print_topics(rows, found)
+    if plot is not None:
+        from rotina.knowledge.analysis.plots import plot_topics, save_plot
+
+        save_plot(plot_topics(rows, found), plot)
 
 
 @embeddings.command()
@@ -136,6 +145,7 @@ def cluster(source: Source, method: "ClusterMethod", as_json: bool, **options: i
 @click.option("--against", default=0.5, show_default=True, help="How much the unlike count.")
 @click.option("--spread", default=0.0, show_default=True, help="Variety, 0 to 1.")
 @_json
+@plotted
 def recommend(source: Source, as_json: bool, **asked: Any) -> None:
     """Find more rows like these and not like those."""
     asyncio.run(_recommend(source, as_json=as_json, **asked))
@@ -147,7 +157,8 @@ def recommend(source: Source, as_json: bool, **asked: Any) -> None:
 @click.option("--threshold", type=float, help="Score above which a row stands out.")
 @click.option("--share", type=float, help="Share of the rows that stand out, 0.01 say.")
 @_json
-def anomalies(source: Source, as_json: bool, **options: Any) -> None:
+@plotted
+def anomalies(source: Source, as_json: bool, plot: Path | None, **options: Any) -> None:
     """Find the rows that are unlike the rest."""
     from rotina.cli.analysis_tables import print_anomalies
     from rotina.knowledge.analysis import anomalies as run
@@ -160,6 +171,10 @@ def anomalies(source: Source, as_json: bool, **options: Any) -> None:
         _echo({**told, "rows": len(rows), "found": shown})
     else:
         print_anomalies(rows, found)
+    if plot is not None:
+        from rotina.knowledge.analysis.plots import plot_anomalies, save_plot
+
+        save_plot(plot_anomalies(rows, found), plot)
 
 
 @embeddings.command()
@@ -173,7 +188,9 @@ def anomalies(source: Source, as_json: bool, **options: Any) -> None:
 @click.option("--level", default=0.05, show_default=True, help="Rate of false alarms.")
 @click.option("--seed", default=0, show_default=True)
 @_json
-def drift(
+@plotted
+def drift(  # noqa: PLR0913 - one a flag
+    *,
     collection: str | None,
     before_texts: Path | None,
     after_texts: Path | None,
@@ -182,6 +199,7 @@ def drift(
     by: "By",
     route: str | None,
     as_json: bool,
+    plot: Path | None,
     **options: Any,
 ) -> None:
     """Tell whether two sets differ: two files, or two filters of COLLECTION, or one of each."""
@@ -202,6 +220,10 @@ def drift(
         _echo({**found.model_dump(exclude={"newest"}), "newest": shown})
     else:
         print_drift(after, found)
+    if plot is not None:
+        from rotina.knowledge.analysis.plots import plot_drift, save_plot
+
+        save_plot(plot_drift(before, after, found), plot)
 
 
 @embeddings.command()
@@ -209,7 +231,8 @@ def drift(
 @click.option("--near", default=0.9, show_default=True, help="Cosine of near copies.")
 @click.option("--most", default=20, show_default=True, help="Pairs to show.")
 @_json
-def diversity(source: Source, as_json: bool, **options: Any) -> None:
+@plotted
+def diversity(source: Source, as_json: bool, plot: Path | None, **options: Any) -> None:
     """Measure how varied the rows are (Vendi score), and find near copies."""
     from rotina.cli.analysis_tables import print_diversity
     from rotina.knowledge.analysis import diversity as run
@@ -228,6 +251,10 @@ def diversity(source: Source, as_json: bool, **options: Any) -> None:
         _echo({**found.model_dump(exclude={"pairs"}), "pairs": pairs})
     else:
         print_diversity(rows, found)
+    if plot is not None:
+        from rotina.knowledge.analysis.plots import plot_diversity, save_plot
+
+        save_plot(plot_diversity(rows, found), plot)
 
 
 async def _classify(
@@ -239,11 +266,14 @@ async def _classify(
     minimum: float,
     check: bool,
     as_json: bool,
+    plot: Path | None,
 ) -> None:
     from rotina.cli.analysis_tables import print_classified
     from rotina.knowledge.analysis import classify as run
     from rotina.knowledge.analysis import leave_one_out
 
+    if check and plot is not None:
+        raise click.UsageError("--check labels nothing: there is nothing for --plot to draw")
     sources = [source] if source else []
     async with _reader() as reader:
         if examples:
@@ -270,6 +300,10 @@ async def _classify(
             _echo(_classified(rows, known, each))
     else:
         print_classified(rows, known, found)
+    if plot is not None:
+        from rotina.knowledge.analysis.plots import plot_classified, save_plot
+
+        save_plot(plot_classified(rows, known, found), plot)
 
 
 async def _unlabelled(
@@ -297,6 +331,7 @@ async def _recommend(
     like_text: tuple[str, ...],
     unlike_text: tuple[str, ...],
     as_json: bool,
+    plot: Path | None,
     **options: Any,
 ) -> None:
     from rotina.cli.analysis_tables import print_recommended
@@ -320,6 +355,10 @@ async def _recommend(
             _echo({**_shown(rows, each.row), "score": each.score})
     else:
         print_recommended(rows, found)
+    if plot is not None:
+        from rotina.knowledge.analysis.plots import plot_recommended, save_plot
+
+        save_plot(plot_recommended(whole, wanted, unwanted, found), plot)
 
 
 class _Reader:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from rotina.cli.objects import key_values
+from rotina.cli.plotting import plotted
 from rotina.cli.waiting import warn_without_worker
 from rotina.errors import KnowledgeError, RotinaError
 from rotina.settings import load_settings
@@ -114,6 +115,7 @@ def add(  # noqa: PLR0913 - one a flag
 @click.option("--neighbours", type=int, default=0, help="Chunks before and after each passage.")
 @click.option("--section", is_flag=True, help="Whole sections.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a passage.")
+@plotted
 def search(  # noqa: PLR0913 - one a flag
     *,
     collection: str,
@@ -131,6 +133,7 @@ def search(  # noqa: PLR0913 - one a flag
     neighbours: int,
     section: bool,
     as_json: bool,
+    plot: Path | None,
 ) -> None:
     """Search COLLECTION for the passages that answer QUESTION."""
     from rotina.knowledge import Refinement, Weights
@@ -153,7 +156,9 @@ def search(  # noqa: PLR0913 - one a flag
     }
     if as_of is not None:
         asked["as_of"] = as_of.astimezone()
-    asyncio.run(_search(collection, question, asked, as_json=as_json))
+    if plot is not None and access:
+        raise click.UsageError("--plot draws what everybody has stored: leave --access out")
+    asyncio.run(_search(collection, question, asked, as_json=as_json, plot=plot))
 
 
 @kb.command()
@@ -359,9 +364,13 @@ def _print_added(order: _Order, path: Path, told: dict[str, Any], progress: str)
         click.echo(f"{progress} {path}: {error['type']}: {error['message']}", err=True)
 
 
-async def _search(collection: str, question: str, asked: dict[str, Any], *, as_json: bool) -> None:
+async def _search(
+    collection: str, question: str, asked: dict[str, Any], *, as_json: bool, plot: Path | None
+) -> None:
     async with open_knowledge() as knowledge:
         found = await knowledge.search(collection, question, **asked)
+        if plot is not None:
+            await _plot(knowledge, collection, question, asked["filter"], found, plot)
     if as_json:
         for passage in found:
             click.echo(passage.model_dump_json())
@@ -370,6 +379,26 @@ async def _search(collection: str, question: str, asked: dict[str, Any], *, as_j
         click.echo("nothing found: the collection is empty, or the filter leaves nothing")
     for number, passage in enumerate(found, 1):
         _print_passage(number, passage)
+
+
+async def _plot(
+    knowledge: "KnowledgeBase",
+    collection: str,
+    question: str,
+    filters: dict[str, Any],
+    found: "list[Passage]",
+    path: Path,
+) -> None:
+    from rotina.knowledge.analysis import TextRow, collection_rows, embed_rows
+    from rotina.knowledge.analysis.plots import plot_search, save_plot
+
+    rows = await collection_rows(knowledge, collection, filter=filters, by="chunk")
+    route = (await knowledge.get(collection)).route
+    asked = await embed_rows(
+        [TextRow(text=question, id="question")], knowledge.gateway, route=route
+    )
+    names = {str(passage.chunk_id): passage.document for passage in found}
+    save_plot(plot_search(rows, asked, names), path)
 
 
 def _print_passage(number: int, passage: "Passage") -> None:
