@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from rotina.errors import InvalidInputError
-from rotina.knowledge.analysis import Rows, cluster, drift
+from rotina.knowledge.analysis import Rows, cluster, diversity, drift
 from rotina.knowledge.analysis.plots import (
     MOST_POINTS,
+    NAMED,
+    plot_diversity,
     plot_drift,
     plot_search,
     plot_topics,
@@ -127,6 +129,15 @@ def test_drift_names_what_is_new_only_where_there_is_drift() -> None:
     assert not any(each["name"] for each in points(same))
     other = plot_drift(before, far, drift(before.matrix, far.matrix))
     assert {each["group"] for each in points(other) if each["name"]} == {"after"}
+
+
+def test_copies_share_a_name() -> None:
+    same = np.repeat(rows(30).matrix, 2, axis=0)
+    copies = Rows([str(row) for row in range(60)], ["copy"] * 60, [None] * 60, same)
+    shown = points(plot_diversity(copies, diversity(same, near=0.999)))
+    assert sum(each["marked"] for each in shown) == 60
+    named = [(round(each["x"]), round(each["y"])) for each in shown if each["name"]]
+    assert 1 < len(named) == len(set(named)) <= NAMED
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 11, 12, 40])

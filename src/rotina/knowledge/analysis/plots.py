@@ -37,6 +37,8 @@ MOST_POINTS = 3000
 """Rows on a map; of more a sample."""
 NAMED = 12
 """Marked points that a map names."""
+APART = 0.025
+"""Of a map's side: nearer points share a name."""
 TEXT = 160
 """Characters of a text that a point shows."""
 SIZE = 460
@@ -238,9 +240,9 @@ def _map(
 def _points(rows: Rows, groups: Sequence[str], marked: list[int]) -> list[dict[str, Any]]:
     """What a map shows of each row, or of each in a sample."""
     shown = _sample(len(rows), marked, MOST_POINTS)
-    named = set(marked[:NAMED])
-    large = set(marked)
     places = positions(rows.matrix[shown])
+    named = _named(dict(zip(shown, places, strict=True)), marked)
+    large = set(marked)
     points: list[dict[str, Any]] = [
         {
             "x": float(x),
@@ -255,6 +257,19 @@ def _points(rows: Rows, groups: Sequence[str], marked: list[int]) -> list[dict[s
     ]
     # What is marked lies on top.
     return sorted(points, key=lambda point: bool(point["marked"]))
+
+
+def _named(places: Mapping[int, npt.NDArray[np.float64]], marked: list[int]) -> set[int]:
+    """Marked rows, the first ones, whose names do not lie on each other: copies share a place."""
+    sides = np.ptp(np.stack(list(places.values())), axis=0)
+    apart = APART * np.where(sides > 0, sides, 1.0)
+    named: list[int] = []
+    for row in marked:
+        if row in places and all(
+            (np.abs(places[row] - places[other]) > apart).any() for other in named
+        ):
+            named.append(row)
+    return set(named[:NAMED])
 
 
 def _colours(present: Sequence[str]) -> Any:
