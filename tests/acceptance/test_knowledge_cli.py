@@ -60,7 +60,8 @@ def embedded_anew(embedding: Stack, folder: Path) -> None:
     questions = folder.parent / "questions.jsonl"
     line = {"question": "refunds seven days", "passage": "Refunds take seven days."}
     questions.write_text(json.dumps(line))
-    shown = embedding.run("kb", "eval", "help", str(questions))
+    shown = embedding.run("kb", "eval", "help", str(questions), "--chunks", "150")
+    assert "the collection's own beat 150 by" in shown.stdout, shown.stderr
     assert "help: 1 questions" in shown.stdout, shown.stderr
     assert "characters_iou" in shown.stdout
     dropped = embedding.run("kb", "reindex", "help", "--drop", "embed")
@@ -310,6 +311,7 @@ def test_what_the_command_line_refuses(embedding: Stack, tmp_path: Path) -> None
     path.write_text("text")
     cases = [
         (("create", "help"), "KnowledgeError: There is a collection 'help' already"),
+        (("create", "short", "--chunk-limit", "9"), "Chunks cannot have 9 characters"),
         (("create", "a b"), "KnowledgeError: 'a b' is no collection's name"),
         (("add", "absent", str(path)), "CollectionNotFoundError"),
         (("add", "help", str(tmp_path / "empty")), "holds no document"),

@@ -557,13 +557,14 @@ async def test_a_tenant_cannot_write_for_another(knowledge: KnowledgeBase, pool:
     await fill(knowledge)
     mine = await knowledge.get("help")
     row = {"id": uuid7(), "tenant": "acme", "name": "x", "language": None}
+    row |= {"chunk_limit": 600, "chunk_overlap": 50}
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
         async with tenant_scope(pool, "rival") as connection:
             await connection.execute(load_queries("rotina.knowledge")["insert_collection"], row)
     documents = {
         "tenant": "rival", "collection_id": mine.id, "ids": [uuid7()], "uris": ["x"],
         "names": ["x"], "titles": [None], "media_types": [""], "languages": ["en"],
-        "hashes": [""], "content_hashes": [""], "texts": [""], "pages": [Jsonb([])],
+        "hashes": [""], "content_hashes": [""], "texts": [""], "pages": [Jsonb([])], "headings": [Jsonb([])],
         "metadata": [Jsonb({})], "access": [Jsonb([])], "valid_from": [None], "valid_to": [None],
         "chunks": [0], "words": [0],
     }  # fmt: skip

@@ -1,19 +1,22 @@
 """`rotina kb eval` and what is behind it, on a real PostgreSQL."""
 
+import itertools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rotina.database import Pool
-from rotina.errors import InvalidInputError, KnowledgeError
+from rotina.errors import InvalidInputError, KnowledgeError, ModelError
 from rotina.gateway import Gateway, RetryPolicy
 from rotina.knowledge import KnowledgeBase
 from rotina.knowledge.evaluation import Asked, evaluate, read_questions
+from rotina.knowledge.loading import load
 from rotina.settings import Settings
 from tests.integration.test_knowledge_base import embedding, fill
-from tests.scripted_model import Behaviour, Request, ScriptedModel, chat
+from tests.scripted_model import Behaviour, Request, ScriptedModel, chat, status
 
 
 @pytest.fixture
@@ -84,6 +87,72 @@ async def test_a_sweep_chooses_on_one_half_and_reports_on_the_other(
     assert told.sweep.checked["ndcg"].mean > 0.5
     with pytest.raises(KnowledgeError, match="too few questions"):
         await evaluate(knowledge, "help", questions[:1], sweep=True)
+
+
+PAGE = """<title>Manual</title>
+<h1>Refunds</h1><p>{}</p>
+<h1>Entrega</h1><p>{}</p>"""
+
+
+async def test_documents_are_cut_anew_for_a_comparison(
+    knowledge: KnowledgeBase, model: ScriptedModel
+) -> None:
+    english = " ".join(f"Refund rule {n} says {n} days." for n in range(60))
+    portuguese = " ".join(f"A entrega {n} demora {n} dias." for n in range(60))
+    page = PAGE.format(english, portuguese).encode()
+    await knowledge.create("rules", chunk_limit=400)
+    await knowledge.add("rules", load(page, name="rules.html"), uri="rules")
+    questions = [asked("refund rule 7", passage="Refund rule 7 says 7 days.")]
+    told = await evaluate(knowledge, "rules", questions, k=4, chunk_limits=[200, 400, 1600])
+    small, same, large = told.chunk_sizes
+    assert small.chunks > same.chunks > large.chunks > 1
+    assert (small.k, same.k, large.k) == (8, 4, 1), "as much text in each"
+    own = next(each for each in told.components if each.name == "fused")
+    assert same.all == own.all, "the same sizes give the same, headings and all"
+    assert same.behind["recall"].mean == 0
+    assert [each.name for each in await knowledge.collections()] == ["help", "rules"]
+
+    broken = [0]
+
+    def script(request: Request) -> Behaviour | None:
+        broken[0] += 1
+        return status(400) if broken[0] > 1 else embedding(request)
+
+    model.script = script
+    with pytest.raises(ModelError):
+        await evaluate(knowledge, "rules", questions, chunk_limits=[150])
+    assert [each.name for each in await knowledge.collections()] == ["help", "rules"]
+    with pytest.raises(KnowledgeError, match="Chunks cannot have 5 characters: choose 100 to"):
+        await evaluate(knowledge, "rules", questions, chunk_limits=[5])
+
+
+async def test_chunks_are_as_long_as_their_collection_says(knowledge: KnowledgeBase) -> None:
+    text = " ".join(f"Rule {n} says {n} days." for n in range(100))
+    made_so: dict[str, dict[str, Any]] = {
+        "short": {"chunk_limit": 300, "chunk_overlap": 60},
+        "apart": {"chunk_overlap": 0},
+    }
+    for name, sizes in made_so.items():
+        made = await knowledge.create(name, **sizes)
+        await knowledge.add(name, load(text.encode(), name="rules.txt"))
+        assert (made.chunk_limit, made.chunk_overlap) in {(300, 60), (600, 0)}
+        found = await knowledge.search(name, "rule", k=100)
+        assert max(len(each.text) for each in found) <= made.chunk_limit
+        places = sorted((each.start, each.end) for each in found)
+        pairs = list(itertools.pairwise(places))
+        shared = [first[1] > second[0] for first, second in pairs]
+        assert any(shared) == (made.chunk_overlap > 0)
+        stored = [each async for each in knowledge.contents(name)]
+        assert [(uri, document.text) for uri, document in stored] == [("rules.txt", text)]
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"chunk_limit": 99}, "Chunks cannot have 99"),
+        ({"chunk_limit": 20_001}, "choose 100 to 20000"),
+        ({"chunk_limit": 200, "chunk_overlap": 101}, "choose 0 to 100"),
+        ({"chunk_overlap": -1}, "chunk_overlap is -1"),
+    ]
+    for sizes, message in refused:
+        with pytest.raises(KnowledgeError, match=message):
+            await knowledge.create("other", **sizes)
 
 
 async def test_answers_that_are_not_there_are_named(knowledge: KnowledgeBase) -> None:

@@ -2,14 +2,14 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rotina.cli.knowledge import kb, open_knowledge
 
 if TYPE_CHECKING:
-    from rotina.knowledge.evaluation import Evaluation
+    from rotina.knowledge.evaluation import ChunkSize, Evaluation
     from rotina.knowledge.metrics import Estimate
 
 
@@ -19,31 +19,35 @@ if TYPE_CHECKING:
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, 100), help="Passages.")
 @click.option("--rerank", metavar="ROUTE", help="Measure this reranker, too.")
 @click.option("--sweep", is_flag=True, help="Choose the vectors' weight on half of the questions.")
+@click.option(
+    "--chunks",
+    type=int,
+    multiple=True,
+    metavar="CHARACTERS",
+    help="Also cut the documents so; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def evaluate(
-    collection: str, questions: Path, k: int, rerank: str | None, sweep: bool, as_json: bool
-) -> None:
+def evaluate(collection: str, questions: Path, as_json: bool, **options: Any) -> None:
     """Search COLLECTION for QUESTIONS whose answers are known, and say how well that went.
 
     QUESTIONS is a JSON Lines file: {"question": …, "uri": …}, with "start" and "end" of the answer
     if you know them, or {"question": …, "passage": …}.
     """
-    told = asyncio.run(_evaluate(collection, questions, k, rerank, sweep))
+    options["chunk_limits"] = options.pop("chunks")
+    told = asyncio.run(_evaluate(collection, questions, options))
     if as_json:
         click.echo(told.model_dump_json())
     else:
         _show(told)
 
 
-async def _evaluate(
-    collection: str, questions: Path, k: int, rerank: str | None, sweep: bool
-) -> "Evaluation":
+async def _evaluate(collection: str, questions: Path, options: dict[str, Any]) -> "Evaluation":
     from rotina.knowledge.evaluation import evaluate as measure
     from rotina.knowledge.evaluation import read_questions
 
     asked = await asyncio.to_thread(read_questions, questions)
     async with open_knowledge() as knowledge:
-        return await measure(knowledge, collection, asked, k=k, rerank=rerank, sweep=sweep)
+        return await measure(knowledge, collection, asked, **options)
 
 
 def _show(told: "Evaluation") -> None:
@@ -73,8 +77,27 @@ def _show(told: "Evaluation") -> None:
             f"other half {_interval(told.sweep.checked['ndcg'])}, where the default weights have "
             f"{_interval(told.sweep.default['ndcg'])}"
         )
+    if told.chunk_sizes:
+        _show_sizes(told.chunk_sizes, metrics)
     for question in told.worst:
         console.print(f"answered badly: {question}", markup=False)
+
+
+def _show_sizes(sizes: "list[ChunkSize]", metrics: list[str]) -> None:
+    from rich.table import Table
+
+    from rotina.cli.tables import console
+
+    title = "the fused search in chunks of other sizes, and passages that hold as much text"
+    table = Table(title=title, title_justify="left")
+    for heading in ("characters", "chunks", "passages", *metrics):
+        table.add_column(heading)
+    for size in sizes:
+        values = [_interval(size.all[metric]) if metric in size.all else "" for metric in metrics]
+        table.add_row(str(size.limit), str(size.chunks), str(size.k), *values)
+    console.print(table)
+    for size in sizes:
+        console.print(f"the collection's own beat {size.limit} by {_differences(size.behind)}")
 
 
 def _interval(value: "Estimate") -> str:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,7 +22,6 @@ from rotina.settings import load_settings
 
 if TYPE_CHECKING:
     from rotina.knowledge import Collection, KnowledgeBase, Passage, StoredDocument
-    from rotina.knowledge.model import Language
     from rotina.runs import Run, Upload
     from rotina.worker import Client
 
@@ -53,10 +52,12 @@ def kb() -> None:
 @click.argument("collection")
 @click.option("--route", default="embed", show_default=True, help="Gateway route that embeds.")
 @click.option("--language", type=click.Choice(["en", "pt"]), help="Default: each document's own.")
+@click.option("--chunk-limit", default=600, show_default=True, help="Characters of a chunk.")
+@click.option("--chunk-overlap", type=int, help="Shared with the one before.  [default: 1/12]")
 @click.option("--if-missing", is_flag=True, help="Do nothing when it exists.")
-def create(collection: str, route: str, language: str | None, if_missing: bool) -> None:
+def create(collection: str, **options: Any) -> None:
     """Create COLLECTION."""
-    asyncio.run(_create(collection, route, cast("Language | None", language), if_missing))
+    asyncio.run(_create(collection, options))
 
 
 @kb.command()
@@ -218,13 +219,9 @@ async def open_knowledge() -> AsyncIterator["KnowledgeBase"]:
         yield KnowledgeBase(pool, gateway, settings.tenant)
 
 
-async def _create(
-    collection: str, route: str, language: "Language | None", if_missing: bool
-) -> None:
+async def _create(collection: str, options: dict[str, Any]) -> None:
     async with open_knowledge() as knowledge:
-        made = await knowledge.create(
-            collection, route=route, language=language, if_missing=if_missing
-        )
+        made = await knowledge.create(collection, **options)
     click.echo(f"collection {made.name!r}, embedded by route {made.route!r}")
 
 

@@ -18,6 +18,7 @@ from rotina.database import Pool, load_queries, query_as_tenant, tenant_scope
 from rotina.errors import CollectionNotFoundError, KnowledgeChangedError, KnowledgeError
 from rotina.gateway import Gateway
 from rotina.gateway.room import Room
+from rotina.knowledge.chunking import LIMIT, usual_overlap
 from rotina.knowledge.document import Document
 from rotina.knowledge.filters import compile_filter
 from rotina.knowledge.model import (
@@ -44,6 +45,8 @@ POOLED_CHUNKS = 2_000
 """Chunks up to which a collection lives in the pool."""
 KNOWN_WORDS = 100_000
 """Words of a collection's vocabulary that are remembered while it is filled."""
+READ_DOCUMENTS = 20
+"""Documents, with their content, in memory at the same time."""
 ATTEMPTS = 4
 """How often something is done again because the collection changed meanwhile."""
 NOW: Any = object()
@@ -85,19 +88,31 @@ class KnowledgeBase:
         *,
         route: str = "embed",
         language: Language | None = None,
+        chunk_limit: int = LIMIT,
+        chunk_overlap: int | None = None,
         if_missing: bool = False,
     ) -> Collection:
         """A new collection; with `if_missing`, the one of that name if there is one.
 
-        `language` None leaves each document its own, and questions are read in all of them.
-        Raises `KnowledgeError` for a name that is taken or malformed.
+        `language` None leaves each document its own, and questions are read in all of them. Chunks
+        have at most `chunk_limit` characters and share at most `chunk_overlap`: a twelfth of that,
+        unless given. Raises `KnowledgeError` for a name that is taken or malformed, or such a size.
         """
+        overlap = usual_overlap(chunk_limit) if chunk_overlap is None else chunk_overlap
+        if not 0 <= overlap <= chunk_limit // 2:
+            raise KnowledgeError(
+                f"chunk_overlap is {overlap}: choose 0 to {chunk_limit // 2}, half of the chunks' "
+                f"{chunk_limit} characters"
+            )
         if not _NAME.fullmatch(collection):
             raise KnowledgeError(
                 f"{collection!r} is no collection's name: use up to 100 letters, digits, dots, "
                 "dashes and underscores, a letter or digit first"
             )
-        row = {"id": uuid7(), "tenant": self.tenant, "name": collection, "language": language}
+        row = {
+            "id": uuid7(), "tenant": self.tenant, "name": collection, "language": language,
+            "chunk_limit": chunk_limit, "chunk_overlap": overlap,
+        }  # fmt: skip
         async with self.scope() as connection:
             cursor = await connection.execute(self._sql["insert_collection"], row)
             if await cursor.fetchone() is not None:
@@ -171,6 +186,22 @@ class KnowledgeBase:
         (added,) = await self.put(found, [prepared])
         await self.index(found)
         return added
+
+    async def contents(self, collection: str) -> AsyncIterator[tuple[str, Document]]:
+        """URI and content of each document, by URI. Raises `CollectionNotFoundError`."""
+        found = await self.get(collection)
+        after = ""
+        while True:
+            key = {"collection_id": found.id, "after": after, "limit": READ_DOCUMENTS}
+            async with self.scope() as connection:
+                cursor = await connection.execute(self._sql["read_documents"], key)
+                rows = await cursor.fetchall()
+            for row in rows:
+                title = {"title": row.pop("title")}
+                yield row["uri"], Document(metadata={k: v for k, v in title.items() if v}, **row)
+            if not rows:
+                return
+            after = rows[-1]["uri"]
 
     async def put(
         self,

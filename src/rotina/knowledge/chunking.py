@@ -8,6 +8,7 @@ that an answer that straddles a cut is whole in one of them.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from rotina.errors import KnowledgeError
 from rotina.gateway.room import Room
 from rotina.knowledge.document import Document
 from rotina.knowledge.headings import Section, sections
@@ -15,6 +16,8 @@ from rotina.knowledge.units import Break, Unit, pieces, units
 
 LIMIT = 600
 """Characters of a chunk, overlap included."""
+LEAST, MOST = 100, 20_000
+"""Between which the limit may be chosen."""
 OVERLAP = 50
 """Characters, at most, that a chunk shares with the one before."""
 _CONTEXT_SHARE = 4
@@ -36,6 +39,13 @@ class Chunk:
     columns if it begins inside a table; empty when there are none."""
     headings: tuple[str, ...] = ()
     """The headings above it, from the outermost in."""
+
+
+def usual_overlap(limit: int) -> int:
+    """What chunks of at most `limit` characters share. Raises `KnowledgeError` for such a limit."""
+    if not LEAST <= limit <= MOST:
+        raise KnowledgeError(f"Chunks cannot have {limit} characters: choose {LEAST} to {MOST}")
+    return limit // 12
 
 
 def chunk(

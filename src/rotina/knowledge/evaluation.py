@@ -4,14 +4,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rotina.database import load_queries
 from rotina.errors import InvalidInputError, KnowledgeError
 from rotina.knowledge.base import KnowledgeBase
+from rotina.knowledge.chunking import usual_overlap
 from rotina.knowledge.metrics import Answer, Estimate, Span, estimate, measure
-from rotina.knowledge.model import Language, Weights
+from rotina.knowledge.model import Collection, Language, Weights
 from rotina.knowledge.refining import Refinement
 from rotina.knowledge.words import guess_language
 
@@ -90,6 +92,22 @@ class Swept(BaseModel):
     """The default weights on that other half."""
 
 
+class ChunkSize(BaseModel):
+    """The fused search of the same documents in chunks of another size."""
+
+    model_config = ConfigDict(frozen=True)
+
+    limit: int
+    """Characters of a chunk at most."""
+    chunks: int
+    k: int
+    """Passages, which together hold as much text as those of the collection."""
+    all: dict[str, Estimate]
+    """By metric."""
+    behind: dict[str, Estimate]
+    """The collection's own values less these, question by question."""
+
+
 class Evaluation(BaseModel):
     """What a collection's search is worth."""
 
@@ -102,6 +120,7 @@ class Evaluation(BaseModel):
     worst: list[str]
     """Questions that the fused search answers worst, at most ten."""
     sweep: Swept | None = None
+    chunk_sizes: list[ChunkSize] = Field(default_factory=list)
 
 
 def read_questions(path: Path) -> list[Asked]:
@@ -137,14 +156,19 @@ async def evaluate(
     k: int = 10,
     rerank: str | None = None,
     sweep: bool = False,
+    chunk_limits: Sequence[int] = (),
 ) -> Evaluation:
     """Search for each question by words, by vectors, by both, and reranked by a route.
 
-    Each question is embedded once. Raises `KnowledgeError` for an answer that the collection does
-    not hold, or holds twice, and what `KnowledgeBase.search` raises.
+    Each question is embedded once. For each of `chunk_limits` the collection's documents are cut
+    and embedded anew, in a collection that is deleted afterwards. Raises `KnowledgeError` for an
+    answer that the collection does not hold, or holds twice, and for a limit that is not possible,
+    and what `KnowledgeBase.search` and `add` raise.
     """
     if not asked:
         raise KnowledgeError("There is no question to evaluate with: give some")
+    for limit in chunk_limits:
+        usual_overlap(limit)
     answers = await _located(knowledge, collection, asked)
     found = await knowledge.get(collection)
     embedded = await knowledge.gateway.embed(
@@ -170,6 +194,9 @@ async def evaluate(
         ],
         worst=[asked[n].question for n in order[:10] if scores["fused"]["ndcg"][n] < 1],
         sweep=await _sweep(searching, scores) if sweep else None,
+        chunk_sizes=[
+            await _chunk_size(searching, found, limit, scores["fused"]) for limit in chunk_limits
+        ],
     )
 
 
@@ -186,21 +213,25 @@ class _Searching:
         k: int,
     ) -> None:
         self.asked = asked
-        self._knowledge = knowledge
+        self.knowledge = knowledge
         self._collection = collection
         self._answers = answers
         self._vectors = vectors
-        self._k = k
+        self.k = k
+
+    def elsewhere(self, collection: str, k: int) -> "_Searching":
+        """The same questions to a collection of the same documents."""
+        return _Searching(self.knowledge, collection, self.asked, self._answers, self._vectors, k)
 
     async def scores(self, options: Mapping[str, Any]) -> Scores:
         """Metrics of each question that all questions have."""
         told = []
         for each, answers, vector in zip(self.asked, self._answers, self._vectors, strict=True):
-            found = await self._knowledge.search(
-                self._collection, each.question, k=self._k, vector=vector, as_of=None, **options
+            found = await self.knowledge.search(
+                self._collection, each.question, k=self.k, vector=vector, as_of=None, **options
             )
             spans: list[Span] = [(passage.uri, passage.start, passage.end) for passage in found]
-            told.append(measure(spans, answers, self._k))
+            told.append(measure(spans, answers, self.k))
         shared = [name for name in told[0] if all(name in each for each in told)]
         return {name: [each[name] for each in told] for name in shared}
 
@@ -252,6 +283,30 @@ async def _sweep(searching: _Searching, scores: Mapping[str, Scores]) -> Swept:
         checked=_estimates(tried[best], second),
         default=_estimates(scores["fused"], second),
     )
+
+
+async def _chunk_size(
+    searching: _Searching, collection: Collection, limit: int, own: Scores
+) -> ChunkSize:
+    """As many passages are searched for as hold the same text, else large chunks would win."""
+    knowledge = searching.knowledge
+    k = min(1000, max(1, round(searching.k * collection.chunk_limit / limit)))
+    name = f"{collection.name[:60]}.chunks-{limit}-{uuid4().hex[:8]}"
+    await knowledge.create(
+        name, route=collection.route, language=collection.language, chunk_limit=limit
+    )
+    try:
+        async for uri, document in knowledge.contents(collection.name):
+            await knowledge.add(name, document, uri=uri)
+        made = await knowledge.get(name)
+        found = await searching.elsewhere(name, k).scores({})
+    finally:
+        await knowledge.delete(name)
+    behind = {
+        metric: estimate([a - b for a, b in zip(own[metric], values, strict=True)])
+        for metric, values in found.items()
+    }
+    return ChunkSize(limit=limit, chunks=made.chunks, k=k, all=_estimates(found), behind=behind)
 
 
 async def _located(

@@ -54,6 +54,10 @@ class Collection(BaseModel):
     """Documents with access labels or a time of validity."""
     home: UUID = Field(exclude=True)
     generation: int = Field(exclude=True)
+    chunk_limit: int
+    """Characters of a chunk at most."""
+    chunk_overlap: int
+    """Characters that a chunk may share with the one before."""
     spaces: list[Space]
     """The current one first."""
 

@@ -65,9 +65,9 @@ def prepare(
     """Chunk a document; takes a second for some megabytes, so keep it off an event loop.
 
     `room` is what the embedding models read of one text (`KnowledgeBase.room`); without it chunks
-    have the usual length. `whole` makes one chunk of the text, whatever its length. Raises
-    `EmptyDocumentError` for a text without words and `KnowledgeError` for what PostgreSQL cannot
-    store.
+    have the length of the collection's. `whole` makes one chunk of the text, whatever its length.
+    Raises `EmptyDocumentError` for a text without words and `KnowledgeError` for what PostgreSQL
+    cannot store.
     """
     about = about or About()
     if not whole and not fold(document.text):
@@ -82,11 +82,16 @@ def prepare(
         valid_from=about.valid_from,
         valid_to=about.valid_to,
         content_hash=_content_hash(document, language, None if whole else room, whole=whole),
-        chunks=[_whole(document)] if whole else chunk(document, room=room),
+        chunks=[_whole(document)] if whole else _cut(document, collection, room),
     )
     _check_times(prepared)
     _check_storable(prepared)
     return prepared
+
+
+def _cut(document: Document, collection: Collection, room: Room | None) -> list[Chunk]:
+    limit, overlap = collection.chunk_limit, collection.chunk_overlap
+    return chunk(document, limit=limit, overlap=overlap, room=room)
 
 
 def _whole(document: Document) -> Chunk:

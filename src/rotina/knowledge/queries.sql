@@ -1,7 +1,7 @@
 -- name: insert_collection
 -- Nothing when the name is taken.
-insert into rotina.collection (id, tenant, name, language)
-values (%(id)s, %(tenant)s, %(name)s, %(language)s)
+insert into rotina.collection (id, tenant, name, language, chunk_limit, chunk_overlap)
+values (%(id)s, %(tenant)s, %(name)s, %(language)s, %(chunk_limit)s, %(chunk_overlap)s)
 on conflict (tenant, name) do nothing
 returning id;
 
@@ -15,7 +15,7 @@ returning id;
 -- name: list_collections
 -- One by name, or all of the tenant when that is null; each with its spaces, the current one first.
 select c.id, c.name, c.language, c.created_at, c.documents, c.chunks, c.words, c.english,
-    c.portuguese, c.restricted, c.home, c.generation,
+    c.portuguese, c.restricted, c.home, c.generation, c.chunk_limit, c.chunk_overlap,
     (
         select json_agg(s order by s.state <> 'current', s.created_at, s.id)
         from rotina.space s where s.collection_id = c.id
@@ -101,6 +101,12 @@ where c.home = %(chunk_home)s and c.collection_id = %(collection_id)s and not ex
 select id, version, sha256, content_hash, metadata, chunks, language
 from rotina.document where collection_id = %(collection_id)s and uri = %(uri)s;
 
+-- name: read_documents
+-- Their content, by URI, after one of them.
+select uri, name, title, media_type, language, sha256, text, pages, headings
+from rotina.document where collection_id = %(collection_id)s and uri > %(after)s
+order by uri limit %(limit)s;
+
 -- name: keep_document
 -- The content is the same: nothing is embedded again, and what is said of it is taken over.
 update rotina.document set metadata = %(metadata)s, access = %(access)s,
@@ -116,20 +122,21 @@ returning id as document_id, chunks, version;
 -- has stored meanwhile with the same content is no next version.
 insert into rotina.document (
     id, tenant, collection_id, uri, name, title, media_type, language, sha256, content_hash,
-    text, pages, metadata, access, valid_from, valid_to, chunks, words
+    text, pages, headings, metadata, access, valid_from, valid_to, chunks, words
 )
 select id, %(tenant)s, %(collection_id)s, uri, name, title, media_type, language, sha256,
-    content_hash, text, pages, metadata,
+    content_hash, text, pages, headings, metadata,
     array(select jsonb_array_elements_text(access)), valid_from, valid_to, chunks, words
 from unnest(
     %(ids)b::uuid[], %(uris)b::text[], %(names)b::text[], %(titles)b::text[],
     %(media_types)b::text[], %(languages)b::text[], %(hashes)b::text[],
-    %(content_hashes)b::text[], %(texts)b::text[], %(pages)b::jsonb[], %(metadata)b::jsonb[],
+    %(content_hashes)b::text[], %(texts)b::text[], %(pages)b::jsonb[], %(headings)b::jsonb[],
+    %(metadata)b::jsonb[],
     %(access)b::jsonb[], %(valid_from)b::timestamptz[], %(valid_to)b::timestamptz[],
     %(chunks)b::integer[], %(words)b::bigint[]
 ) as d (
-    id, uri, name, title, media_type, language, sha256, content_hash, text, pages, metadata,
-    access, valid_from, valid_to, chunks, words
+    id, uri, name, title, media_type, language, sha256, content_hash, text, pages, headings,
+    metadata, access, valid_from, valid_to, chunks, words
 )
 on conflict (collection_id, uri) do update set
     version = document.version
@@ -137,6 +144,7 @@ on conflict (collection_id, uri) do update set
     name = excluded.name, title = excluded.title,
     media_type = excluded.media_type, language = excluded.language, sha256 = excluded.sha256,
     content_hash = excluded.content_hash, text = excluded.text, pages = excluded.pages,
+    headings = excluded.headings,
     metadata = excluded.metadata, access = excluded.access, valid_from = excluded.valid_from,
     valid_to = excluded.valid_to, chunks = excluded.chunks, words = excluded.words,
     updated_at = now()

@@ -190,6 +190,7 @@ async def _put_documents(writing: _Writing, batch: Sequence[Prepared]) -> dict[s
             "content_hashes": [prepared.content_hash for prepared in batch],
             "texts": [document.text for document in documents],
             "pages": [Jsonb([page.model_dump() for page in each.pages]) for each in documents],
+            "headings": [Jsonb([one.model_dump() for one in each.headings]) for each in documents],
             "metadata": [Jsonb(dict(prepared.metadata)) for prepared in batch],
             "access": [Jsonb(prepared.access) for prepared in batch],
             "valid_from": [prepared.valid_from for prepared in batch],
