@@ -564,7 +564,8 @@ async def test_a_tenant_cannot_write_for_another(knowledge: KnowledgeBase, pool:
     documents = {
         "tenant": "rival", "collection_id": mine.id, "ids": [uuid7()], "uris": ["x"],
         "names": ["x"], "titles": [None], "media_types": [""], "languages": ["en"],
-        "hashes": [""], "content_hashes": [""], "texts": [""], "pages": [Jsonb([])], "headings": [Jsonb([])],
+        "hashes": [""], "content_hashes": [""], "texts": [""], "pages": [Jsonb([])],
+        "headings": [Jsonb([])],
         "metadata": [Jsonb({})], "access": [Jsonb([])], "valid_from": [None], "valid_to": [None],
         "chunks": [0], "words": [0],
     }  # fmt: skip
