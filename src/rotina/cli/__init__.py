@@ -30,6 +30,7 @@ COMMANDS = {
         "rotina.cli.analysis",
         "Classify, cluster, recommend, find anomalies, measure diversity.",
     ),
+    "memory": ("rotina.cli.memory", "What agents remember: list, search, get, put, delete."),
     "schedule": ("rotina.cli.schedule", "Start workflows at set times."),
     "rejected": ("rotina.cli.rejected", "List queue messages that no run could be made of."),
     "worker": ("rotina.cli.worker", "Start a Celery worker: io or cpu."),
