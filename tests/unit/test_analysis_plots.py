@@ -1,7 +1,9 @@
 """Plots of what the analyses find, drawn by `rotina embeddings … --plot` and from Python."""
 
+import importlib
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotina.errors import InvalidInputError
+from rotina.errors import InvalidInputError, KnowledgeError
 from rotina.knowledge.analysis import Rows, cluster, diversity, drift
 from rotina.knowledge.analysis.plots import (
     MOST_POINTS,
@@ -84,6 +86,13 @@ async def test_what_cannot_be_drawn_is_refused_before_the_work(run: Run, tmp_pat
     done = await run("classify", "--texts", "rows.jsonl", "--check", "--plot", "plot.png")
     assert done.exit_code == 2
     assert "nothing for --plot to draw" in done.output
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "altair", None)
+    monkeypatch.delitem(sys.modules, "rotina.knowledge.analysis.plots")
+    with pytest.raises(KnowledgeError, match=r"pip install 'rotina\[plots\]'"):
+        importlib.import_module("rotina.knowledge.analysis.plots")
 
 
 async def test_a_text_stays_a_text(run: Run, tmp_path: Path) -> None:
