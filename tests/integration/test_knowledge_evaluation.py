@@ -143,7 +143,9 @@ async def test_chunks_are_as_long_as_their_collection_says(knowledge: KnowledgeB
         shared = [first[1] > second[0] for first, second in pairs]
         assert any(shared) == (made.chunk_overlap > 0)
         stored = [each async for each in knowledge.contents(name)]
-        assert [(uri, document.text) for uri, document in stored] == [("rules.txt", text)]
+        assert [(about.uri, document.text) for document, about in stored] == [("rules.txt", text)]
+        await knowledge.add(name, load(text.encode(), name="rules.txt"), access=["hr"])
+        assert [about.access async for _, about in knowledge.contents(name)] == [["hr"]]
     refused: list[tuple[dict[str, Any], str]] = [
         ({"chunk_limit": 99}, "Chunks cannot have 99"),
         ({"chunk_limit": 20_001}, "choose 100 to 20000"),

@@ -41,10 +41,10 @@ def beat(loglevel: str) -> None:
     """Start the scheduler: besides the workers' own sweeps it asks for one every ten seconds."""
     settings = load_settings()
     settings.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The schedule is in code and the truth in PostgreSQL. The usual scheduler keeps a file, over
-    # which two beats in one folder stumble.
-    scheduler = ["-S", "celery.beat:Scheduler"]
-    _become_celery(settings, ["beat", "-l", loglevel, *scheduler, "--pidfile="])
+    # The schedule is in code and the truth in PostgreSQL: beat's own file is only a scratch pad,
+    # and over one file two beats in one folder would stumble.
+    schedule = settings.data_path / f"celerybeat-schedule-{os.getpid()}"
+    _become_celery(settings, ["beat", "-l", loglevel, "-s", str(schedule), "--pidfile="])
 
 
 def _become_celery(settings: Settings, arguments: list[str]) -> None:

@@ -187,8 +187,11 @@ class KnowledgeBase:
         await self.index(found)
         return added
 
-    async def contents(self, collection: str) -> AsyncIterator[tuple[str, Document]]:
-        """URI and content of each document, by URI. Raises `CollectionNotFoundError`."""
+    async def contents(self, collection: str) -> AsyncIterator[tuple[Document, About]]:
+        """The content of each document and what is said of it, by URI.
+
+        Raises `CollectionNotFoundError`.
+        """
         found = await self.get(collection)
         after = ""
         while True:
@@ -196,12 +199,14 @@ class KnowledgeBase:
             async with self.scope() as connection:
                 cursor = await connection.execute(self._sql["read_documents"], key)
                 rows = await cursor.fetchall()
-            for row in rows:
-                title = {"title": row.pop("title")}
-                yield row["uri"], Document(metadata={k: v for k, v in title.items() if v}, **row)
             if not rows:
                 return
             after = rows[-1]["uri"]
+            for row in rows:
+                said = ("uri", "metadata", "language", "access", "valid_from", "valid_to")
+                about = About(**{name: row.pop(name) for name in said})
+                title = row.pop("title")
+                yield Document(metadata={"title": title} if title else {}, **row), about
 
     async def put(
         self,

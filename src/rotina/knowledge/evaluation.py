@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -296,8 +297,9 @@ async def _chunk_size(
         name, route=collection.route, language=collection.language, chunk_limit=limit
     )
     try:
-        async for uri, document in knowledge.contents(collection.name):
-            await knowledge.add(name, document, uri=uri)
+        async for document, about in knowledge.contents(collection.name):
+            # Labels too: for as long as it lasts, the copy is nobody else's to see.
+            await knowledge.add(name, document, **asdict(about))
         made = await knowledge.get(name)
         found = await searching.elsewhere(name, k).scores({})
     finally:

@@ -103,7 +103,8 @@ from rotina.document where collection_id = %(collection_id)s and uri = %(uri)s;
 
 -- name: read_documents
 -- Their content, by URI, after one of them.
-select uri, name, title, media_type, language, sha256, text, pages, headings
+select uri, name, title, media_type, language, sha256, text, pages, headings, metadata, access,
+    valid_from, valid_to
 from rotina.document where collection_id = %(collection_id)s and uri > %(after)s
 order by uri limit %(limit)s;
 
