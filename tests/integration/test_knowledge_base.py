@@ -499,15 +499,16 @@ async def test_the_planner_takes_all_indexes(
         said = row["said"].replace("$1", f"'{collection.id}'").replace("$2", "'$.n == 77'")
         cursor = await connection.execute(f"explain {said}")
         plan = json.dumps(await cursor.fetchall())
-    assert "document_part_collection_id_metadata_idx" in plan, plan
-    hits = await rows(
-        pool,
-        "select * from rotina.chunk_hits(%s, %s, null, 10, 1::real)",
-        collection.id,
-        ["filler", "77", "it's\\"],
-    )
-    assert len([hit for hit in hits if hit["lexeme"] == "77"]) == 1
-    assert len([hit for hit in hits if hit["lexeme"] == "filler"]) == 3000
+        assert "document_part_collection_id_metadata_idx" in plan, plan
+        cursor = await connection.execute(
+            "explain select entries from rotina.posting "
+            f"where home = '{collection.id}' and lexeme = '77'"
+        )
+        plan = json.dumps(await cursor.fetchall())
+    assert "posting_pkey" in plan, plan
+    words = Weights(vectors=0)
+    assert named(await knowledge.search("big", "77 it's\\", weights=words)) == ["77"]
+    assert len(await knowledge.search("big", "filler", k=1000, weights=words)) == 1000
 
 
 # ── tenants ───────────────────────────────────────────────────────────────────────────────────
@@ -535,9 +536,13 @@ async def test_another_tenant_sees_nothing(
         for table in ("collection", "space", "document", "chunk", "embedding"):
             cursor = await connection.execute(f"select tenant from rotina.{table}")
             assert {row["tenant"] for row in await cursor.fetchall()} == {"rival"}
+    asked = (
+        "select * from rotina.text_candidates(%s, array['refund'], array['english'::regconfig], "
+        "null, null, null, null, 10, 10, 10, 1, 1, 0.5::real, 4)"
+    )
     forbidden = [
-        ("select * from rotina.chunk_hits(%s, array['refund'], null, 10, 1::real)", (mine.id,)),
-        ("select * from rotina.words_like(%s, array['refnd'], 0.1)", (mine.id,)),
+        (asked, (mine.id,)),
+        ("select rotina.post_words(%s, 0)", (mine.id,)),
         ("select * from rotina.documents_where(%s, null, null, null)", (mine.id,)),
         ("select rotina.estimate_documents(%s, null, null, null)", (mine.id,)),
         ("select rotina.empty_collection(%s)", (mine.id,)),
@@ -545,6 +550,7 @@ async def test_another_tenant_sees_nothing(
         ("select rotina.create_home('chunk', %s)", (mine.id,)),
         ("select * from rotina.document_part", ()),
         ("select * from rotina.chunk_pool", ()),
+        ("select * from rotina.posting", ()),
         ("select * from rotina.embedding_pool", ()),
     ]
     for statement, values in forbidden:

@@ -14,7 +14,9 @@ from weakref import WeakKeyDictionary
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from pydantic_core import from_json
 
 from rotina.database.queries import load_queries
 from rotina.errors import DatabaseError
@@ -75,11 +77,12 @@ async def open_pool(url: str, *, size: int = 10, timeout: float = 15.0) -> Async
 
 
 async def _configure(connection: AsyncConnection[DictRow]) -> None:
-    """Prepare statements, unless a pooler is in between.
+    """Read JSON by pydantic's parser: the same values, sooner. Prepare statements, if it is safe.
 
     pgbouncer in transaction mode gives each transaction another server connection, which may not
     know what was prepared. It is recognised by the process id it made up for its clients.
     """
+    set_json_loads(from_json, connection)
     cursor = await connection.execute(load_queries("rotina.database")["backend_pid"])
     row = await cursor.fetchone()
     if row is not None and row["pid"] == connection.info.backend_pid:

@@ -35,7 +35,7 @@ from rotina.knowledge.model import (
 )
 from rotina.knowledge.preparing import About, Prepared, prepare
 from rotina.knowledge.refining import Refinement, refine
-from rotina.knowledge.search import EXACT_CHUNKS, Question, Scope, search
+from rotina.knowledge.search import EXACT_CHUNKS, Question, Scope, Shares, search
 from rotina.knowledge.store import Embedded, check_model, is_known, keep, missing, store
 from rotina.knowledge.vectors import Halfvec, halfvec, read_halfvecs, scale, scale_one
 
@@ -43,6 +43,8 @@ _PASSAGES = TypeAdapter(list[Passage])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 POOLED_CHUNKS = 2_000
 """Chunks up to which a collection lives in the pool."""
+UNPOSTED_CHUNKS = 1_000
+"""Chunks, new or deleted, up to which words are not posted again."""
 KNOWN_WORDS = 100_000
 """Words of a collection's vocabulary that are remembered while it is filled."""
 READ_DOCUMENTS = 20
@@ -74,6 +76,7 @@ class KnowledgeBase:
         self.gateway = gateway
         self._sql = load_queries("rotina.knowledge")
         self._known: dict[str, Collection] = {}
+        self._shares = Shares()
         self._words: dict[UUID, set[str]] = {}
 
     def limited_to(self, access: Sequence[str]) -> "KnowledgeBase":
@@ -222,6 +225,8 @@ class KnowledgeBase:
         order of the documents and of their chunks, by `model`; without them the collection's routes
         embed what is new. Errors as of `add`. After a bulk load of several batches call `index`.
         """
+        if not batch:
+            return []
         for _ in range(ATTEMPTS - 1):
             try:
                 return await self._put(collection, batch, vectors, model)
@@ -251,10 +256,15 @@ class KnowledgeBase:
         found = await self.get(collection.name)
         if found.chunks <= POOLED_CHUNKS:
             return False
-        if found.home.int == 0:
+        if not found.is_settled:
             async with self.scope() as connection:
                 await connection.execute(self._sql["lock_collection"], {"id": found.id})
                 await connection.execute(self._sql["settle_collection"], {"id": found.id})
+        elif max(found.unposted, found.dead) > UNPOSTED_CHUNKS:
+            async with self.scope() as connection:
+                await connection.execute(self._sql["lock_collection"], {"id": found.id})
+                most = {"id": found.id, "most": UNPOSTED_CHUNKS}
+                await connection.execute(self._sql["post_words"], most)
         if found.chunks <= EXACT_CHUNKS:
             return False
         built = False
@@ -530,9 +540,9 @@ class KnowledgeBase:
                 collection=collection, space=space, text=query, vector=asked.get(space.id),
                 k=refinement.candidates(k), weights=weights, scope=scope,
             )  # fmt: skip
-            rows = await search(self.pool, self.tenant, question)
+            rows = await search(self.pool, self.tenant, question, self._shares)
             if rows is not None:
-                passages = [Passage(collection=name, **row) for row in rows]
+                passages = _PASSAGES.validate_python([{"collection": name, **row} for row in rows])
                 return await refine(self, question, passages, refinement, k)
             collection = await self.get(name)
         raise KnowledgeChangedError(f"{name!r} is being changed all the time: search again")

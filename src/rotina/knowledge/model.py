@@ -54,6 +54,10 @@ class Collection(BaseModel):
     """Documents with access labels or a time of validity."""
     home: UUID = Field(exclude=True)
     generation: int = Field(exclude=True)
+    unposted: int = Field(exclude=True)
+    """Chunks whose words are read one by one, after those that are looked up."""
+    dead: int = Field(exclude=True)
+    """Chunks that are no more, and that their words may still lead to."""
     chunk_limit: int
     """Characters of a chunk at most."""
     chunk_overlap: int
@@ -80,6 +84,11 @@ class Collection(BaseModel):
     def dimension(self) -> int | None:
         """Of its vectors; None until the first document is in."""
         return self.current.dimension
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has tables of its own."""
+        return self.home == self.id
 
     @property
     def languages(self) -> list[Language]:

@@ -16,6 +16,7 @@ returning id;
 -- One by name, or all of the tenant when that is null; each with its spaces, the current one first.
 select c.id, c.name, c.language, c.created_at, c.documents, c.chunks, c.words, c.english,
     c.portuguese, c.restricted, c.home, c.generation, c.chunk_limit, c.chunk_overlap,
+    c.numbered - c.posted as unposted, c.dead,
     (
         select json_agg(s order by s.state <> 'current', s.created_at, s.id)
         from rotina.space s where s.collection_id = c.id
@@ -56,6 +57,10 @@ delete from rotina.collection where id = %(id)s;
 -- name: settle_collection
 -- Out of the pool, into tables of its own; harmless when it is there.
 select rotina.settle_collection(%(id)s);
+
+-- name: post_words
+-- What was inserted since the last time is looked up like the rest; false when it is too little.
+select rotina.post_words(%(id)s, %(most)s) as posted;
 
 -- name: settle_space
 -- A table of its own, if the collection has.
@@ -177,19 +182,24 @@ delete from rotina.embedding where document_id = %(document_id)s and chunk_id in
 
 -- name: insert_chunks
 -- Their words arrive folded (lower case, no accents), and PostgreSQL stems them.
+with numbered as (
+    update rotina.collection set numbered = numbered + cardinality(%(ids)b::uuid[])
+    where id = %(collection_id)s returning numbered - cardinality(%(ids)b::uuid[]) as before
+)
 insert into rotina.chunk (
-    home, id, tenant, collection_id, document_id, index, span_start, span_end, page, section,
+    home, id, tenant, collection_id, document_id, number, index, span_start, span_end, page, section,
     context, text, length, words
 )
-select %(home)s, id, %(tenant)s, %(collection_id)s, document_id, index, span_start, span_end, page,
-    section, context, text, length, to_tsvector(configuration::regconfig, words)
-from unnest(
+select %(home)s, c.id, %(tenant)s, %(collection_id)s, document_id, numbered.before + n, index,
+    span_start, span_end, page, section, context, text, length,
+    to_tsvector(configuration::regconfig, words)
+from numbered, unnest(
     %(ids)b::uuid[], %(documents)b::uuid[], %(indexes)b::integer[], %(starts)b::integer[],
     %(ends)b::integer[], %(pages)b::integer[], %(sections)b::text[], %(contexts)b::text[],
     %(texts)b::text[], %(lengths)b::integer[], %(words)b::text[], %(configurations)b::text[]
-) as c (
+) with ordinality as c (
     id, document_id, index, span_start, span_end, page, section, context, text, length, words,
-    configuration
+    configuration, n
 );
 
 -- name: insert_vectors
@@ -290,70 +300,16 @@ select (%(filter)s::jsonpath is null or d.metadata @@ %(filter)s::jsonpath)
 from rotina.document d where d.collection_id = %(collection_id)s and d.id = {document}
 
 -- name: text_half
--- BM25 over the lexemes, for the best candidates. A word's stems (one a language) count as one
--- term; one that is a stop word in any of the collection's languages counts in none. A term that no
--- chunk has is likened by trigrams to words of the collection that some chunk has, and counts less.
--- Common words bring in no chunks of their own where rarer ones find enough.
--- ts_rank with all weights 1 is the sum of 1/n² to the lexeme's frequency over π²/6, from which the
--- frequency is won back (exactly for 1, closely for others). The score is the share of the
--- question's information (idf) that a chunk holds: in [0, 1), and small where only stray words
--- match.
-term as (
-    select min(s.word) as word, s.lexeme
-    from (
-        select w.word, l.lexeme, bool_and(l.lexeme is not null) over (partition by w.word) as told
-        from unnest(%(words)s::text[]) as w (word)
-        cross join unnest(%(configurations)s::regconfig[]) as c (configuration)
-        left join lateral unnest(
-            tsvector_to_array(to_tsvector(c.configuration, w.word))
-        ) as l (lexeme) on true
-    ) s
-    where s.told
-    group by s.lexeme
-), exact as materialized (
-    select h.id, t.word, h.length, h.rank, h.total
-    from rotina.chunk_hits(
-        %(collection_id)s, array(select lexeme from term), {documents}, %(enough)s, %(rare)s::real
-    ) h join term t using (lexeme)
-    where {hit_filter}
-), alike as materialized (
-    select asked_word as word, l.lexeme, max(w.likeness) as likeness
-    from rotina.words_like(
-        %(collection_id)s, array(
-            select word from term where length(word) >= %(least_letters)s
-            except select word from exact
-        ), %(likeness)s::real
-    ) w
-    cross join unnest(%(configurations)s::regconfig[]) as c (configuration)
-    cross join lateral unnest(tsvector_to_array(to_tsvector(c.configuration, w.word))) as l (lexeme)
-    group by asked_word, l.lexeme
-), hit as materialized (
-    select e.id, e.word, min(e.length) as length, max(e.rank) as rank, max(e.total) as total,
-        1::real as likeness
-    from exact e group by e.id, e.word
-    union all
-    select h.id, a.word, min(h.length), max(h.rank), max(h.total), max(a.likeness)
-    from rotina.chunk_hits(
-        %(collection_id)s, array(select distinct lexeme from alike), {documents}, %(enough)s,
-        %(rare)s::real
-    ) h join alike a using (lexeme)
-    where {hit_filter}
-    group by h.id, a.word
-), weighed as (
-    select c.word, ln(1 + (c.chunks - c.held + 0.5) / (c.held + 0.5)) as idf
-    from (
-        select w.word, own.chunks, least(own.chunks, greatest(max(h.total), count(h.id))) as held
-        from own cross join (select distinct word from term) w left join hit h using (word)
-        group by w.word, own.chunks
-    ) c
-), told as materialized (
-    select h.id, sum(
-        h.likeness * w.idf * f.frequency
-        / (f.frequency + %(k1)s * (1 - %(b)s + %(b)s * h.length / own.mean_length))
-    ) / (select sum(idf) from weighed) as score
-    from own cross join hit h join weighed w using (word),
-        lateral (select 0.644934 * h.rank / (1.000001 - h.rank) as frequency) f
-    group by h.id order by score desc, h.id limit {candidates}
+-- BM25, for the best candidates. A word's stems (one a language) count as one term; one that is a
+-- stop word in any of the collection's languages counts in none. A term that no chunk has is likened
+-- by trigrams to words of the collection, and counts less. The score is the share of the question's
+-- information (idf) that a chunk holds: in [0, 1), and small where only stray words match.
+told as materialized (
+    select t.id, t.score from rotina.text_candidates(
+        %(collection_id)s, %(words)s::text[], %(configurations)s::regconfig[], {documents},
+        {judgement}, {candidates}, %(enough)s, %(rare)s, %(k1)s, %(b)s, %(likeness)s::real,
+        %(least_letters)s
+    ) t
 ),
 
 -- name: vector_half
@@ -371,7 +327,7 @@ found as (
     select t.id, t.score::float8 as text_score, 0::float8 as vector_score,
         (%(text_weight)s * {text_part})::float8 as score
     from (select *, row_number() over (order by score desc, id) as rank from told) t
-    order by score desc, t.id limit %(k)s
+    order by score desc, t.id limit {k}
 )
 
 -- name: fuse_vectors
@@ -384,19 +340,22 @@ found as (
             row_number() over (order by distance, id) as rank
         from near
     ) n
-    order by score desc, n.id limit %(k)s
+    order by score desc, n.id limit {k}
 )
 
 -- name: fuse_both
 -- Both scores of every candidate, weighted; or both ranks of those that have one.
 scored as (
-    select c.id, coalesce(t.score, 0)::float8 as text_score,
-        coalesce(nullif(1 - (v.embedding <=> %(vector)s::halfvec), 'NaN'), 0) as cosine,
-        t.id is not null as in_text, n.id is not null as in_vectors
-    from (select id from told union select id from near) c
-    left join told t using (id) left join near n using (id)
-    left join rotina.embedding v
-        on v.home = {vector_home} and v.space_id = {space} and v.chunk_id = c.id
+    select n.id, coalesce(t.score, 0)::float8 as text_score,
+        coalesce(nullif(1 - n.distance, 'NaN'), 0) as cosine,
+        t.id is not null as in_text, true as in_vectors
+    from near n left join told t using (id)
+    union all
+    select t.id, t.score, coalesce(nullif(1 - (v.embedding <=> %(vector)s::halfvec), 'NaN'), 0),
+        true, false
+    from told t left join rotina.embedding v
+        on v.home = {vector_home} and v.space_id = {space} and v.chunk_id = t.id
+    where t.id not in (select id from near)
 ), ranked as (
     select *, row_number() over (order by text_score desc, id) as text_rank,
         row_number() over (order by cosine desc, id) as vector_rank
@@ -404,15 +363,14 @@ scored as (
 ), found as (
     select id, text_score, cosine as vector_score,
         (%(text_weight)s * {text_part} + %(vector_weight)s * {vector_part})::float8 as score
-    from ranked order by score desc, id limit %(k)s
+    from ranked order by score desc, id limit {k}
 )
 
 -- name: search
 -- One statement. No row: what was remembered of the collection is stale, or it is gone. A row
 -- without a chunk: nothing was found.
 with own as (
-    select c.chunks, greatest(1.0, c.words::float8 / greatest(c.chunks, 1)) as mean_length
-    from rotina.collection c
+    select from rotina.collection c
     where c.id = %(collection_id)s and c.generation = %(generation)s
         and (c.restricted > 0, c.english > 0, c.portuguese > 0)
             = (%(restricted)s, %(english)s, %(portuguese)s)

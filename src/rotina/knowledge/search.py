@@ -1,5 +1,6 @@
 """Search: one statement, and the choice between exact distances and the HNSW index."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,8 +29,11 @@ LEAST_LETTERS = 4
 ENOUGH = 5
 """Times the candidates that a question's rarer words have to find before its common ones stop
 bringing in chunks of their own."""
-RARE = 0.02
-"""Share of the chunks that hold it up to which a word always brings in its chunks."""
+RARE = 4_000
+"""Chunks that hold it up to which a word always brings in its chunks."""
+SHARE_SECONDS = 60.0
+"""How long it is remembered what share of the documents a filter leaves."""
+KNOWN_SHARES = 1_000
 SCANNED_COST = 8.0
 """What one vector costs that HNSW looks at and a filter judges, in units of one that is read by its
 document's id. Chosen, not measured: `benchmarks.knowledge` shows what becomes of it."""
@@ -94,8 +98,8 @@ class Question:
             "moment": scope.moment,
         }
 
-    def shape(self, *, nearest: bool) -> Shape:
-        """What its plan depends on; `nearest` is through the HNSW index."""
+    def shape(self, *, through: bool) -> Shape:
+        """What its plan depends on; `through` is through indexes, of vectors and of words."""
         return Shape(
             chunk_home=self.collection.home,
             vector_home=self.space.home,
@@ -103,10 +107,11 @@ class Question:
             dimension=self.space.dimension,
             by_text=self.by_text,
             by_vectors=self.by_vectors,
-            nearest=nearest,
+            through=through,
             restricted=self.is_restricted,
             ranks=self.weights.fusion == "ranks",
             candidates=self.candidates,
+            k=self.k,
         )
 
     def parameters(self) -> dict[str, Any]:
@@ -122,7 +127,6 @@ class Question:
             "text_weight": self.weights.text,
             "vector_weight": self.weights.vectors,
             "constant": self.weights.rank_constant,
-            "k": self.k,
         }
 
     def _words(self) -> dict[str, Any]:
@@ -141,52 +145,76 @@ class Question:
         }
 
 
-async def search(pool: Pool, tenant: str, question: Question) -> list[dict[str, Any]] | None:
+class Shares:
+    """What share of a collection filters leave, as PostgreSQL expected lately.
+
+    Asking costs as much as a small search. An old answer can only choose the slower plan.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], tuple[float, float]] = {}
+
+    async def share(self, pool: Pool, tenant: str, question: Question) -> float:
+        """Of the question's scope, in (0, 1]."""
+        collection, scope = question.collection, question.scope
+        access = None if scope.access is None else tuple(scope.access)
+        key = (collection.id, collection.generation, scope.filter, access, scope.moment is None)
+        now = time.monotonic()
+        if (told := self._known.get(key)) is not None and now < told[0]:
+            return told[1]
+        sql = SQL(load_queries("rotina.knowledge")["estimate_documents"])
+        rows = await query_as_tenant(pool, tenant, sql, question.scoped())
+        share = min(1.0, max(1, int(rows[0]["documents"])) / max(1, collection.documents))
+        if len(self._known) >= KNOWN_SHARES:
+            self._known.clear()
+        self._known[key] = (now + SHARE_SECONDS, share)
+        return share
+
+
+async def search(
+    pool: Pool, tenant: str, question: Question, shares: Shares
+) -> list[dict[str, Any]] | None:
     """Rows of the statement `search`, best first; None when the collection has changed.
 
     With an index, an unrestricted search and one that leaves many chunks go through it; any other
-    computes every distance. Should the index run dry behind a filter, that happens as well.
+    computes every distance. So it is with words, which are looked up in postings or read. Should
+    indexes run dry behind a filter, all is compared.
     """
-    nearest = question.space.indexed and question.by_vectors
-    if nearest and question.is_restricted:
-        nearest = await _leaves_many(pool, tenant, question)
-    rows = await _run(pool, tenant, question, nearest=nearest)
+    through = question.space.indexed if question.by_vectors else question.collection.is_settled
+    if through and question.is_restricted:
+        through = _leaves_many(question, await shares.share(pool, tenant, question))
+    rows = await _run(pool, tenant, question, through=through)
     wanted = min(question.k, question.collection.chunks)
-    if nearest and question.is_restricted and rows is not None and len(rows) < wanted:
-        rows = await _run(pool, tenant, question, nearest=False)
+    if through and question.is_restricted and rows is not None and len(rows) < wanted:
+        rows = await _run(pool, tenant, question, through=False)
     return rows
 
 
-async def _leaves_many(pool: Pool, tenant: str, question: Question) -> bool:
+def _leaves_many(question: Question, share: float) -> bool:
     """Whether going through the index costs less than reading all that the filter leaves.
 
     With a share s of n chunks left, exact search reads s·n vectors; HNSW looks at c/s of them until
-    c pass. PostgreSQL's statistics estimate s.
+    c pass.
     """
-    collection = question.collection
-    sql = load_queries("rotina.knowledge")
-    estimate = SQL(sql["estimate_documents"])
-    rows = await query_as_tenant(pool, tenant, estimate, question.scoped())
-    share = max(1, rows[0]["documents"]) / max(1, collection.documents)
-    left = share * collection.chunks
-    return bool(left > EXACT_CHUNKS or left > SCANNED_COST * question.candidates / share)
+    left = share * question.collection.chunks
+    return left > EXACT_CHUNKS or left > SCANNED_COST * question.candidates / share
 
 
 async def _run(
-    pool: Pool, tenant: str, question: Question, *, nearest: bool
+    pool: Pool, tenant: str, question: Question, *, through: bool
 ) -> list[dict[str, Any]] | None:
     sql = load_queries("rotina.knowledge")
-    looked_at = min(1000, max(40, 2 * question.candidates)) if nearest else 40
+    looked_at = min(1000, max(100, question.candidates)) if through else 40
     rows = await query_as_tenant(
         pool,
         tenant,
-        statement(question.shape(nearest=nearest)),
+        statement(question.shape(through=through)),
         question.parameters(),
         enter=SQL(sql["enter_search"]),
         settings={
             "candidates": str(looked_at),
-            # Without words and filters it is the same plan whatever is asked.
-            "plans": "auto" if question.by_text or question.is_restricted else "force_generic_plan",
+            # Without a filter it is the same plan whatever is asked.
+            "plans": "auto" if question.is_restricted else "force_generic_plan",
         },
     )
     if not rows:

@@ -20,6 +20,8 @@ _PARTS: dict[tuple[bool, bool], tuple[LiteralString, LiteralString]] = {
     ),
 }
 
+_JUDGEMENT: LiteralString = "%(filter)s::jsonpath, %(access)s::text[], %(moment)s::timestamptz"
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -31,21 +33,22 @@ class Shape:
     dimension: int | None
     by_text: bool
     by_vectors: bool
-    nearest: bool
-    """Whether vectors are looked for in the HNSW index."""
+    through: bool
+    """Whether vectors are looked for in the HNSW index, and words in postings."""
     restricted: bool
     ranks: bool
     candidates: int
+    k: int
 
     @property
     def listed(self) -> bool:
         """Whether the documents in scope are listed first."""
-        return self.restricted and not self.nearest
+        return self.restricted and not self.through
 
     @property
     def judged(self) -> bool:
         """Whether each document is judged when a chunk of it has been found."""
-        return self.restricted and self.nearest
+        return self.restricted and self.through
 
 
 @functools.lru_cache(maxsize=1024)
@@ -69,8 +72,9 @@ def statement(shape: Shape) -> bytes:
     composed = SQL(sql["search"]).format(
         halves=SQL(halves).format(
             documents=SQL("array(select id from scope)" if shape.listed else "null::uuid[]"),
-            hit_filter=_judged("h.document_id") if shape.judged else SQL("true"),
+            judgement=SQL(_JUDGEMENT if shape.judged else "null, null, null"),
             candidates=Literal(shape.candidates),
+            k=Literal(shape.k),
             distance=_distance(shape),
             vector_home=Literal(shape.vector_home),
             space=Literal(shape.space),
@@ -97,7 +101,7 @@ def _judged(document: LiteralString) -> Composable:
 
 def _distance(shape: Shape) -> Composable:
     """Only an expression with the dimension's cast is the index's."""
-    if not shape.nearest:
+    if not shape.through:
         return SQL("v.embedding <=> %(vector)s::halfvec")
     dimension = Literal(shape.dimension)
     return SQL("v.embedding::halfvec({0}) <=> %(vector)s::halfvec({0})").format(dimension)
