@@ -1,7 +1,8 @@
 """A model server on loopback whose every answer a test decides.
 
-It speaks the OpenAI wire protocol (`/v1/chat/completions`, `/v1/embeddings`, `/v1/models`) and
-misbehaves on request: refused, late, cut, malformed or giant answers.
+It speaks the OpenAI wire protocol (`/v1/chat/completions`, `/v1/embeddings`, `/v1/models`), reranks
+in the form of Cohere, Jina and vLLM (`/v1/rerank`) and in that of text-embeddings-inference
+(`/rerank`), and misbehaves on request: refused, late, cut, malformed or giant answers.
 
 In a test::
 
@@ -292,6 +293,8 @@ def working(request: Request) -> Answer:
     """The default script: an answer of the right form to every request."""
     if request.path.endswith("/embeddings"):
         return embeddings()
+    if request.path.endswith("/rerank"):
+        return scores()
     if request.schema is not None:
         return chat(json.dumps(example(request.schema), ensure_ascii=False))
     return chat(f"You said: {request.last_message}")
@@ -310,6 +313,30 @@ def embeddings(dimensions: int = DIMENSIONS) -> Behaviour:
         tokens = sum(_tokens(text) for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return web.json_response({"object": "list", "data": data, "model": MODEL, "usage": usage})
+
+    return Behaviour(behave)
+
+
+def scores(*given: float, usage: Mapping[str, Any] | None = None) -> Behaviour:
+    """One score a document, the best first; without `given` the share of the query's words that
+    the document has. A request with `texts` is answered in the form of text-embeddings-inference,
+    with the tokens in its header."""
+
+    async def behave(http: web.Request, request: Request) -> web.StreamResponse:
+        tei = "texts" in request.body
+        texts = request.body["texts" if tei else "documents"]
+        words = set(request.body["query"].lower().split())
+        found = given or [len(words & set(text.lower().split())) / len(words) for text in texts]
+        name = "score" if tei else "relevance_score"
+        order = sorted(range(len(texts)), key=lambda at: -found[at])
+        results = [{"index": at, name: found[at]} for at in order]
+        tokens = sum(_tokens(request.body["query"]) + _tokens(text) for text in texts)
+        if tei:
+            return web.json_response(results, headers={"x-compute-tokens": str(tokens)})
+        counted = {"prompt_tokens": tokens, "total_tokens": tokens} if usage is None else usage
+        return web.json_response(
+            {"id": "scripted-1", "model": MODEL, "usage": counted, "results": results}
+        )
 
     return Behaviour(behave)
 

@@ -45,7 +45,9 @@ RedisUrl = Annotated[SecretStr, _url("redis", "rediss", "unix")]
 ModelUrl = Annotated[SecretStr, _url("http", "https")]
 
 
-Capability = Literal["tools", "json_schema", "logprobs", "vision", "embeddings", "reasoning"]
+Capability = Literal[
+    "tools", "json_schema", "logprobs", "vision", "embeddings", "rerank", "reasoning",
+]  # fmt: skip
 Strategy = Literal["ordered", "weighted", "cheapest", "least_loaded", "prefix"]
 
 

@@ -159,17 +159,20 @@ async def test_models_that_answer_are_ok_and_dead_ones_fail(tmp_path: Path) -> N
             tmp_path,
             deployments={
                 "own": {"model": "m", "base_url": model.base_url},
+                "rank": {"model": "m", "base_url": model.base_url, "capabilities": ["rerank"]},
                 "dead": {"model": "m", "base_url": "http://127.0.0.1:1/v1"},
             },
             routes={
                 "fast": {"deployments": ["own"]},
                 "smart": {"deployments": ["dead"]},
                 "embed": {"deployments": ["own"]},
+                "rank": {"deployments": ["rank"]},
             },
         )
         checks = await asyncio.to_thread(found, brought)
 
     assert checks["route fast"].status == "ok"
     assert "dimensions" in checks["route embed"].detail
+    assert "reranks" in checks["route rank"].detail
     assert checks["route smart"].status == "failed"
     assert checks["route smart"].remedy

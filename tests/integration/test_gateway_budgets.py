@@ -135,6 +135,18 @@ async def test_tokens_are_a_budget_where_nothing_has_a_price(stage: Stage) -> No
             await gateway.embed(["word " * 100])
 
 
+async def test_a_context_is_held_for_each_text(stage: Stage) -> None:
+    stage.model.script = None
+    texts = ["word " * 60] * 3  # of 300 bytes
+    refused = pytest.raises(BudgetExceededError, match="the call may take 768 tokens")
+    async with stage.gateway({"all": Budget(tokens=767)}, context=256) as gateway:
+        with refused:
+            await gateway.embed(texts)
+        with refused:
+            await gateway.rerank("word", texts, route="smart")
+    assert stage.model.requests == []
+
+
 async def test_money_needs_a_price(stage: Stage) -> None:
     async with stage.gateway({"all": Budget(usd=Decimal(1))}, price=None) as gateway:
         with pytest.raises(BudgetPriceError, match="add price"):

@@ -31,7 +31,7 @@ def settings_for(base_url: str) -> Settings:
     deployment = Deployment(
         model="tiny", base_url=SecretStr(base_url), price=Price(input=0.15, output=0.6)
     )
-    routes = {name: Route(deployments=["one"]) for name in ("smart", "embed")}
+    routes = {name: Route(deployments=["one"]) for name in ("smart", "embed", "rank")}
     return Settings(deployments={"one": deployment}, routes=routes)
 
 
@@ -46,12 +46,13 @@ async def test_each_call_leaves_one_row(pool: Pool) -> None:
             answer = await bound.chat(ask)
             model.script = None
             await gateway.embed(["a", "b"])
+            await bound.rerank("a", ["a", "b"], route="rank")
             model.script = status(429)
             with pytest.raises(ModelRateLimitedError):
                 await bound.chat(ask)
             model.script = hang()
             cancelled = asyncio.create_task(bound.chat(ask))
-            while len(model.requests) < 6:
+            while len(model.requests) < 7:
                 await asyncio.sleep(0.005)
             cancelled.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -63,14 +64,17 @@ async def test_each_call_leaves_one_row(pool: Pool) -> None:
     assert [(row["kind"], row["outcome"], row["attempts"]) for row in rows] == [
         ("chat", "ok", 1),
         ("embedding", "ok", 1),
+        ("rerank", "ok", 1),
         ("chat", "ModelRateLimitedError", 3),
         ("chat", "CancelledError", 1),
     ]
-    first, second, third, _ = rows
+    first, second, ranked, third, _ = rows
     assert first["cost_usd"] == answer.cost_usd == Decimal("0.000154350")
     assert (first["tenant"], first["run_id"], first["node"]) == ("acme", run_id, "extract")
     assert (first["prompt_tokens"], first["cached_tokens"]) == (1001, None)
     assert (second["tenant"], second["run_id"], second["node"]) == ("default", None, None)
+    assert (ranked["tenant"], ranked["route"], ranked["prompt_tokens"]) == ("acme", "rank", 4)
+    assert ranked["cost_usd"] == Decimal("0.0000006")
     assert (third["prompt_tokens"], third["cost_usd"]) == (None, None)
     assert gateway.ledger_failures == 0
 

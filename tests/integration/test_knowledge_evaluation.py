@@ -16,7 +16,7 @@ from rotina.knowledge.evaluation import Asked, evaluate, read_questions
 from rotina.knowledge.loading import load
 from rotina.settings import Settings
 from tests.integration.test_knowledge_base import embedding, fill
-from tests.scripted_model import Behaviour, Request, ScriptedModel, chat, status
+from tests.scripted_model import Behaviour, Request, ScriptedModel, chat, scores, status
 
 
 @pytest.fixture
@@ -28,8 +28,15 @@ async def model() -> AsyncIterator[ScriptedModel]:
 @pytest.fixture
 async def knowledge(pool: Pool, model: ScriptedModel) -> AsyncIterator[KnowledgeBase]:
     settings = Settings(
-        deployments={"one": {"model": "scripted", "base_url": model.base_url}},
-        routes={"embed": {"deployments": ["one"]}, "judge": {"deployments": ["one"]}},
+        deployments={
+            "one": {"model": "scripted", "base_url": model.base_url},
+            "cross": {"model": "m", "base_url": model.base_url, "capabilities": ["rerank"]},
+        },
+        routes={
+            "embed": {"deployments": ["one"]},
+            "judge": {"deployments": ["one"]},
+            "cross": {"deployments": ["cross"]},
+        },
     )
     async with Gateway(settings, retry=RetryPolicy(attempts=1)) as gateway:
         knowledge = KnowledgeBase(pool, gateway, "acme")
@@ -62,17 +69,22 @@ async def test_each_half_and_both(knowledge: KnowledgeBase, model: ScriptedModel
     assert spans.components[1].all["characters_recall"].mean == 1.0
 
 
-async def test_a_reranker_is_measured(knowledge: KnowledgeBase, model: ScriptedModel) -> None:
+@pytest.mark.parametrize("route", ["judge", "cross"])
+async def test_a_reranker_is_measured(
+    knowledge: KnowledgeBase, model: ScriptedModel, route: str
+) -> None:
     def script(request: Request) -> Behaviour:
         if "input" in request.body:
             return embedding(request)
+        if "documents" in request.body:
+            return scores(*(float("sete dias" in each) for each in request.body["documents"]))
         shown = request.body["messages"][-1]["content"].split("\n\n[")[1:]
         grades = [10 if "sete dias" in each else 0 for each in shown]
         return chat(json.dumps({"grades": grades}))
 
     model.script = script
     questions = [asked("refund", uri="reembolso.md")]
-    told = await evaluate(knowledge, "help", questions, k=6, rerank="judge")
+    told = await evaluate(knowledge, "help", questions, k=6, rerank=route)
     mrr = {each.name: each.all["mrr"].mean for each in told.components}
     assert mrr["fused"] < mrr["reranked"] == 1.0
 

@@ -13,7 +13,7 @@ from rotina.knowledge import Document, KnowledgeBase, Page, Refinement, Weights
 from rotina.knowledge.refining import marginal
 from rotina.settings import Settings
 from tests.integration.test_knowledge_base import document, embedding, fill, named
-from tests.scripted_model import Behaviour, Request, ScriptedModel, chat, hang, status
+from tests.scripted_model import Behaviour, Request, ScriptedModel, chat, hang, scores, status
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -38,9 +38,14 @@ async def model() -> Any:
 @pytest.fixture
 async def gateway(model: ScriptedModel) -> Any:
     deployment = {"model": "scripted", "base_url": model.base_url}
+    cross_encoder = {**deployment, "capabilities": ["rerank"], "context": 256}
     settings = Settings(
-        deployments={"one": deployment},
-        routes={"embed": {"deployments": ["one"]}, "judge": {"deployments": ["one"]}},
+        deployments={"one": deployment, "cross": cross_encoder},
+        routes={
+            "embed": {"deployments": ["one"]},
+            "judge": {"deployments": ["one"]},
+            "cross": {"deployments": ["cross"]},
+        },
     )
     async with Gateway(settings, retry=RetryPolicy(attempts=1)) as opened:
         yield opened
@@ -259,17 +264,58 @@ async def test_a_model_reorders_what_was_found(
     assert asked.startswith("Question: refund\n\n[1] ")
 
 
-@pytest.mark.parametrize("behaviour", [status(500), chat('{"grades": [1]}'), hang()])
+async def test_a_cross_encoder_reorders_what_was_found(
+    knowledge: KnowledgeBase, model: ScriptedModel
+) -> None:
+    await fill(knowledge)
+    plain = await knowledge.search("help", "refund", k=6)
+    reply = scores(-1.5, 2.5, -0.5)
+    model.script = lambda request: embedding(request) if "input" in request.body else reply
+    refinement = Refinement(rerank="cross", rerank_best=3)
+    found = await knowledge.search("help", "refund", k=6, refinement=refinement)
+    assert named(found) == [plain[at].document for at in (1, 2, 0, 3, 4, 5)]
+    assert [each.rerank_score for each in found] == [2.5, -0.5, -1.5, None, None, None]
+    asked = model.requests[-1]
+    assert (asked.path, asked.body["query"]) == ("/v1/rerank", "refund")
+    assert asked.body["documents"] == [each.text for each in plain[:3]]
+
+
+async def test_a_cross_encoder_is_shown_what_it_can_read(
+    knowledge: KnowledgeBase, model: ScriptedModel
+) -> None:
+    await knowledge.create("help", chunk_limit=4000)
+    await knowledge.add("help", document("A refund takes seven days. " * 120, "long"))
+    model.script = lambda request: embedding(request) if "input" in request.body else scores(0.5)
+    refinement = Refinement(rerank="cross")
+    (found,) = await knowledge.search("help", "refund", k=1, refinement=refinement)
+    [shown] = model.requests[-1].body["documents"]
+    assert found.text.startswith(shown)
+    assert 200 < len(shown) < len(found.text)
+    assert found.rerank_score == 0.5
+
+
+@pytest.mark.parametrize(
+    ("route", "behaviour"),
+    [
+        ("judge", status(500)),
+        ("judge", chat('{"grades": [1]}')),
+        ("judge", hang()),
+        ("cross", status(404)),
+        ("cross", scores(float("nan"), 1.0)),
+        ("cross", hang()),
+    ],
+)
 async def test_a_reranker_that_fails_or_is_late_changes_nothing(
     knowledge: KnowledgeBase,
     model: ScriptedModel,
+    route: str,
     behaviour: Behaviour,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     await fill(knowledge)
     plain = await knowledge.search("help", "refund", k=2)
     model.script = lambda request: embedding(request) if "input" in request.body else behaviour
-    refinement = Refinement(rerank="judge", rerank_seconds=0.5)
+    refinement = Refinement(rerank=route, rerank_best=2, rerank_seconds=0.5)
     found = await knowledge.search("help", "refund", k=2, refinement=refinement)
     assert found == plain
     assert "not reranked" in caplog.text

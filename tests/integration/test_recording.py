@@ -91,10 +91,12 @@ async def ask(state: State, runtime: Runtime[Desk]) -> State:
         async for chunk in chunks:
             streamed += chunk.text
     vectors = (await gateway.embed([word])).vectors
+    ranked = await gateway.rerank(word, ["stone", word], route="rank")
     price = await look_up(word, factor=2)
     runtime.context.stumble()
     texts = [each.text for each in (*answers, again, third)]
-    return {"heard": [*texts, streamed, str(vectors[0][:2]), f"{price.word}={price.cents}"]}
+    best = f"best is {ranked.results[0].index}"
+    return {"heard": [*texts, streamed, str(vectors[0][:2]), best, f"{price.word}={price.cents}"]}
 
 
 def build() -> StateGraph[State, Desk, Any, Any]:
@@ -149,10 +151,14 @@ async def stage(pool: Pool) -> AsyncIterator[Stage]:
         return f"{request.last_message} → answer {count}"
 
     async with ScriptedModel() as model:
-        model.script = lambda request: None if "embeddings" in request.path else script(request)
+        model.script = lambda request: script(request) if "chat" in request.path else None
         settings = Settings(
             deployments={"one": {"model": "scripted", "base_url": model.base_url}},
-            routes={"smart": {"deployments": ["one"]}, "embed": {"deployments": ["one"]}},
+            routes={
+                "smart": {"deployments": ["one"]},
+                "embed": {"deployments": ["one"]},
+                "rank": {"deployments": ["one"]},
+            },
         )
         retry = RetryPolicy(attempts=1)
         async with Gateway(settings, PostgresLedger(pool), retry=retry) as gateway:
@@ -167,15 +173,15 @@ async def test_a_second_attempt_asks_nothing_again(stage: Stage) -> None:
         asked = len(stage.model.requests)
         await stage.make_due()
         assert await stage.driver(lease).drive(run_id) == "succeeded"
-    assert (asked, len(stage.model.requests)) == (6, 6)
+    assert (asked, len(stage.model.requests)) == (7, 7)
     assert LOOKED_UP == ["bread"]
     run = await stage.store.get(run_id)
     assert run.result is not None
     heard = run.result["heard"]
     assert len(set(heard[:4])) == 4, "equal questions keep their own answers"
     assert heard[4].startswith("bread streamed → answer")
-    assert heard[-1] == "bread=10"
-    assert len(await stage.store.model_calls(run_id)) == 6, "a remembered answer is no call"
+    assert heard[-2:] == ["best is 1", "bread=10"]
+    assert len(await stage.store.model_calls(run_id)) == 7, "a remembered answer is no call"
 
 
 async def test_a_worker_that_dies_leaves_its_answers(stage: Stage) -> None:
@@ -186,7 +192,7 @@ async def test_a_worker_that_dies_leaves_its_answers(stage: Stage) -> None:
     await sweep(stage.pool)
     async with WorkerLease(stage.pool, 30).held() as second:
         assert await stage.driver(second).drive(run_id) == "succeeded"
-    assert len(stage.model.requests) == 6
+    assert len(stage.model.requests) == 7
     assert LOOKED_UP == ["bread"]
 
 
@@ -194,7 +200,7 @@ async def test_another_run_is_told_anew(stage: Stage) -> None:
     async with WorkerLease(stage.pool, 30).held() as lease:
         for _ in range(2):
             assert await stage.driver(lease).drive(await stage.accept()) == "succeeded"
-    assert len(stage.model.requests) == 12
+    assert len(stage.model.requests) == 14
     assert LOOKED_UP == ["bread", "bread"]
 
 
@@ -231,7 +237,7 @@ async def test_old_answers_of_ended_runs_are_deleted(stage: Stage) -> None:
     assert await purge(stage.pool, record_days=1) == 0
     async with stage.pool.connection() as connection:
         await connection.execute("update rotina.recorded set at = at - interval '2 days'")
-    assert await purge(stage.pool, record_days=1) == 7, "six calls and a step"
+    assert await purge(stage.pool, record_days=1) == 8, "seven calls and a step"
     async with stage.pool.connection() as connection:
         cursor = await connection.execute("select distinct run_id from rotina.recorded")
         assert [row["run_id"] for row in await cursor.fetchall()] == [other], "it is under way"

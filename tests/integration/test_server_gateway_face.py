@@ -61,12 +61,14 @@ def settings_of(database_url: str, url: str, **more: Any) -> Settings:
         "first": {"model": "scripted", "base_url": url, "price": price},
         "second": {"model": "scripted-2", "base_url": url, "price": price},
         "embed": {"model": "scripted-embed", "base_url": url},
+        "cross": {"model": "scripted-cross", "base_url": url, "capabilities": ["rerank"]},
     }
     routes = {
         "smart": {"deployments": ["first"]},
         "fast": {"deployments": ["first", "second"]},
         "kept": {"deployments": ["first"], "cache_seconds": 60},
         "embed": {"deployments": ["embed"]},
+        "rank": {"deployments": ["cross"]},
     }
     return make_settings(
         database_url, "redis://127.0.0.1:1/0", deployments=deployments, routes=routes, **more
@@ -307,6 +309,12 @@ async def test_paths_of_the_gateway_alone(scene: Scene) -> None:
     for path in ("/models", "../metrics", "/responses"):
         with pytest.raises(openai.AuthenticationError):
             await client.with_options(api_key="rtn_a_b").get(path, cast_to=object)
+
+
+async def test_reranking(scene: Scene) -> None:
+    asked = {"model": "rank", "query": "late fee", "documents": ["A fee.", "A late fee"]}
+    answer: Any = await scene.client.post("/rerank", body=asked, cast_to=object)
+    assert [each["index"] for each in answer["results"]] == [1, 0]
 
 
 @pytest.mark.parametrize("given", [[1, 2, 3], [[1, 2], [3]]])

@@ -40,6 +40,7 @@ PROTECTED = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
     ("POST", "/v1/embeddings"),
+    ("POST", "/v1/rerank"),
     ("GET", "/metrics"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/smart"),

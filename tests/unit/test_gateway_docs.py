@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import rotina.gateway
+from rotina.gateway import Gateway
 from rotina.settings import Settings, load_settings
 from tests.scripted_model import ScriptedModel
 
@@ -44,16 +45,31 @@ async def output_of(example: str, answer: dict[str, Any], folder: Path) -> list[
 
 
 async def test_the_example_runs(tmp_path: Path) -> None:
-    (example, _) = blocks(REFERENCE, "python")
+    (example, _, _) = blocks(REFERENCE, "python")
     assert await output_of(example, {"total": 7.5}, tmp_path) == ["7.5 9 None"]
 
 
 async def test_the_example_of_structured_output_runs(tmp_path: Path) -> None:
-    (_, example) = blocks(REFERENCE, "python")
+    (_, _, example) = blocks(REFERENCE, "python")
     offer = {"item": "pen", "price": "2.50"}
     first, *grown = await output_of(example, offer, tmp_path)
     assert first == f"{offer} 2.50"
     assert (grown[0], grown[-1]) == ("{}", str(offer))
+
+
+async def test_the_example_of_reranking_runs() -> None:
+    """With the deployment that stands beside it, at another address."""
+    (_, example, _) = blocks(REFERENCE, "python")
+    declared = next(block for block in blocks(REFERENCE, "toml") if "rerank" in block)
+    settings = tomllib.loads(declared)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    texts = ["Opening hours.", "A fee is due.", "A late fee is due.", "Late opening."]
+    async with ScriptedModel() as model:
+        settings["deployments"]["reranker"]["base_url"] = model.base_url
+        async with Gateway(Settings(**settings)) as gateway:
+            best = await names["best_three"](gateway, "late fee", texts)
+    assert best == ["A late fee is due.", "A fee is due.", "Late opening."]
 
 
 @pytest.mark.parametrize("block", blocks(HOW_TO, "sh"))

@@ -17,7 +17,7 @@ from rotina.cli.models import models
 from rotina.cli.tokens import tokens
 from rotina.embedded.doctor import _old_prices
 from rotina.settings import Deployment, Price, Settings, load_settings
-from tests.scripted_model import Request, ScriptedModel, chat, status, unused_port
+from tests.scripted_model import Request, ScriptedModel, chat, scores, status, unused_port
 
 PROJECT = """
 [deployments.gpu]
@@ -204,6 +204,39 @@ async def test_an_embedding_model_is_tried_as_one(project: Path, server: Scripte
     assert "gives 16 dimensions" in found.output
     assert [request.path for request in server.requests] == ["/v1/embeddings"]
     assert load_settings(project).routes["embed"].deployments == ["vectors"]
+
+
+@pytest.mark.parametrize(("form", "path"), [("v1", "/v1/rerank"), ("tei", "/rerank")])
+async def test_a_reranker_is_tried_as_one(
+    project: Path, server: ScriptedModel, form: str, path: str
+) -> None:
+    url = server.base_url
+    found = await invoke("add", "cross", "--base-url", url, "--reranker", form, "--route", "rank")
+    assert found.exit_code == 0, found.output
+    assert "gives scores" in found.output
+    assert [request.path for request in server.requests] == [path]
+    settings = load_settings(project)
+    assert settings.deployments["cross"].capabilities == frozenset({"rerank"})
+    assert settings.routes["rank"].deployments == ["cross"]
+    found = await invoke("test", "cross")
+    assert found.exit_code == 0, found.output
+    assert [request.path for request in server.requests] == [path] * 2, "and for nothing else"
+    server.script = scores(-2.5, 4.25)
+    found = await invoke("test", "cross", "--json")
+    assert "scores -2.5 and 4.25 (logits: the option rerank_logits" in found.output
+    server.script = status(501)
+    found = await invoke("test", "cross")
+    assert (found.exit_code, "FAILED rerank" in " ".join(found.output.split())) == (1, True)
+
+
+async def test_what_does_not_chat_may_rerank(project: Path, server: ScriptedModel) -> None:
+    one = f'[deployments.one]\nmodel = "m"\nbase_url = "{server.base_url}"\n'
+    (project / "rotina.toml").write_text(one)
+    server.script = lambda request: None if "rerank" in request.path else status(400)
+    found = await invoke("test")
+    assert found.exit_code == 0, found.output
+    marks = [line.split()[:2] for line in found.output.splitlines()[1:]]
+    assert marks == [["no", "chat"], ["no", "embeddings"], ["ok", "rerank"]]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ async def test_a_key_may_be_in_the_providers_variable(
 def test_options_are_checked_when_the_gateway_is_made() -> None:
     with pytest.raises(SettingsError, match=r"one\.options\.apiversion is not an option.*api_ver"):
         gateway("azure", options={"apiversion": "2024-10-21"})
-    with pytest.raises(SettingsError, match=r"it has: none"):
+    with pytest.raises(SettingsError, match=r"it has: rerank_logits, rerank_tei"):
         gateway("openai", options={"region": "eu"})
     with pytest.raises(SettingsError, match=r"options\.num_ctx is '8k': give it a int"):
         gateway("ollama", options={"num_ctx": "8k"})

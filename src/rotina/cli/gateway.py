@@ -21,7 +21,7 @@ def gateway() -> None:
     help="Processes that share the port; one that dies is replaced.",
 )
 def serve(host: str, port: int, workers: int) -> None:
-    """Serve chat, responses, embeddings and metrics over HTTP until Ctrl-C or SIGTERM."""
+    """Serve models and metrics over HTTP until Ctrl-C or SIGTERM."""
     import logging
 
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -111,7 +111,9 @@ def add(  # noqa: PLR0913 - one a flag
 @click.option("--vectors", type=float, help="Weight of the vectors.")
 @click.option("--ranks", is_flag=True, help="Fuse ranks instead of scores.")
 @click.option("--route", help="Another embedding of the collection.")
-@click.option("--rerank", metavar="ROUTE", help="Have a model grade the best passages.")
+@click.option(
+    "--rerank", metavar="ROUTE", help="Have a reranker, or a chat model, order the best passages."
+)
 @click.option("--diversity", type=float, default=0.0, help="0 to 1: leave out what says the same.")
 @click.option("--neighbours", type=int, default=0, help="Chunks before and after each passage.")
 @click.option("--section", is_flag=True, help="Whole sections.")

@@ -14,7 +14,7 @@ from rotina.settings import Deployment, Settings, load_settings
 
 if TYPE_CHECKING:
     from rotina.gateway.discovery import Offer
-    from rotina.gateway.probe import Probed
+    from rotina.gateway.probe import Probed, Purpose
 
 _SHOWN = 20
 """Models that a message names."""
@@ -44,6 +44,11 @@ def list_models(as_json: bool) -> None:
 @click.option("--api-key-env", metavar="VAR", help="The variable that holds the key.")
 @click.option("--context", type=click.IntRange(min=256), help="Without it: what the server says.")
 @click.option("--tokenizer", help="o200k_base, …, or the path of a tokenizer.json.")
+@click.option(
+    "--reranker",
+    type=click.Choice(["v1", "tei"]),
+    help="It is one: with /v1/rerank, or with the /rerank of text-embeddings-inference.",
+)
 @click.option("--price-in", type=click.FloatRange(min=0), help="Dollars a million tokens.")
 @click.option("--price-out", type=click.FloatRange(min=0), help="Dollars a million tokens.")
 @click.option("--route", "routes", multiple=True, help="A route that shall lead to it; repeatable.")
@@ -58,6 +63,7 @@ def add(  # noqa: PLR0913 - a deployment's fields
     api_key_env: str | None,
     context: int | None,
     tokenizer: str | None,
+    reranker: Literal["v1", "tei"] | None,
     price_in: float | None,
     price_out: float | None,
     routes: tuple[str, ...],
@@ -86,8 +92,13 @@ def add(  # noqa: PLR0913 - a deployment's fields
     if price_in is not None:
         today = dt.datetime.now(tz=dt.UTC).date()
         fields["price"] = {"input": price_in, "output": price_out, "date": today}
+    if reranker is not None:
+        fields["capabilities"] = ["rerank"]
+    if reranker == "tei":
+        fields["options"] = {"rerank_tei": True}
     if not no_test:
-        _try(name, fields, embeds=routes == ("embed",))
+        otherwise: Purpose = "embeddings" if routes == ("embed",) else "chat"
+        _try(name, fields, otherwise if reranker is None else "rerank")
     path = declare(Path.cwd(), name, fields, routes, replace=replace)
     click.echo(f"declared {name} ({fields['model']}) in {path}")
     if not routes:
@@ -100,7 +111,7 @@ def add(  # noqa: PLR0913 - a deployment's fields
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a deployment.")
 @click.pass_context
 def test(context: click.Context, names: tuple[str, ...], timeout: float, as_json: bool) -> None:
-    """Ask deployments (default: all) for chat, a stream, JSON, a tool call, embeddings.
+    """Ask deployments (default: all) for chat, a stream, JSON, a tool call, embeddings, reranking.
 
     Status 1 if something that is declared does not work. Costs some tokens.
     """
@@ -239,14 +250,14 @@ def _deployment(name: str, fields: dict[str, Any]) -> Deployment:
     return check_table({"deployments": {name: fields}}, "the command").deployments[name]
 
 
-def _try(name: str, fields: dict[str, Any], *, embeds: bool) -> None:
+def _try(name: str, fields: dict[str, Any], purpose: "Purpose") -> None:
     """One real call. Raises its error."""
     from rotina.gateway.probe import try_once
 
     settings = Settings(
         deployments={name: _deployment(name, fields)}, project_dir=Path.cwd(), routes={}
     )
-    detail = asyncio.run(try_once(settings, name, embeds=embeds))
+    detail = asyncio.run(try_once(settings, name, purpose))
     click.echo(f"{name} {detail}")
 
 

@@ -91,6 +91,9 @@ async def _call(settings: Settings, route: str) -> str:
         if route == _EMBED:
             given = await gateway.embed(["ping"], route=route, timeout=_MODEL_SECONDS)
             return f"gives {len(given.vectors[0])} dimensions"
+        if gateway.reranks(route):
+            await gateway.rerank("ping", ["ping"], route=route, timeout=_MODEL_SECONDS)
+            return "reranks"
         with suppress(ModelOutputError):  # one token is a truncated answer, but an answer
             await gateway.chat(
                 [{"role": "user", "content": "Say ok."}],

@@ -3,7 +3,15 @@
 The LangChain faces are in `rotina.gateway.langchain`, which this package does not import.
 """
 
-from rotina.gateway.answer import ChatAnswer, ChatChunk, Embeddings, Message, Usage
+from rotina.gateway.answer import (
+    ChatAnswer,
+    ChatChunk,
+    Embeddings,
+    Message,
+    RankedDocument,
+    Reranking,
+    Usage,
+)
 from rotina.gateway.budget import BudgetStore, Claim, Spent
 from rotina.gateway.cache import AnswerCache, PostgresCache
 from rotina.gateway.gateway import Gateway
@@ -37,7 +45,9 @@ __all__ = [
     "PostgresLedger",
     "PromptReference",
     "Prompts",
+    "RankedDocument",
     "Rendered",
+    "Reranking",
     "RetryPolicy",
     "Shared",
     "Spent",

@@ -37,7 +37,7 @@ class Usage(BaseModel):
     prompt_tokens: int | None = None
     """All tokens of the prompt, the cached ones among them."""
     completion_tokens: int | None = None
-    """Tokens of the answer; 0 for embeddings."""
+    """Tokens of the answer; 0 for embeddings and reranking."""
     cached_tokens: int | None = None
     """Tokens of the prompt that the server read from its cache."""
     cache_write_tokens: int | None = None
@@ -132,13 +132,11 @@ class ChatChunk(BaseModel):
     """As in `ChatAnswer`; in the first piece."""
 
 
-class Embeddings(BaseModel):
-    """One vector a text, in the order of the texts."""
+class _CallFacts(BaseModel):
+    """Who answered, and what it took; as in `ChatAnswer`."""
 
     model_config = ConfigDict(frozen=True)
 
-    vectors: list[list[float]]
-    """All of one dimension, all finite; not scaled."""
     model: str
     usage: Usage
     route: str
@@ -148,6 +146,32 @@ class Embeddings(BaseModel):
     cost_usd: Decimal | None
     call_id: UUID | None = None
     """The call's row in the ledger."""
+
+
+class Embeddings(_CallFacts):
+    """One vector a text, in the order of the texts."""
+
+    vectors: list[list[float]]
+    """All of one dimension, all finite; not scaled."""
+
+
+class RankedDocument(BaseModel):
+    """One of the documents, and how relevant it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    """Its place among the documents that were given, from 0."""
+    score: float
+    """The more, the more relevant. As the server says, mostly 0 to 1; of a deployment with the
+    option `rerank_logits` always. Scores of two models cannot be compared."""
+
+
+class Reranking(_CallFacts):
+    """Documents by their relevance to a query."""
+
+    results: list[RankedDocument]
+    """The best first; equal scores in the order of the documents."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +243,18 @@ class EmbeddingReply:
     vectors: list[list[float]]
     model: str | None
     usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True)
+class RerankReply:
+    """What a provider returns for one batch of documents: unchecked."""
+
+    scores: list[tuple[Any, Any]]
+    """Place in the batch and score, in any order."""
+    model: str | None
+    usage: Usage = field(default_factory=Usage)
+    logits: bool = False
+    """Whether the scores are any numbers, whose sigmoid is the relevance."""
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

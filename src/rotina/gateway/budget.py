@@ -37,17 +37,19 @@ class Need:
     """None: what the deployment's context has room for."""
     rounds: int = 1
     """How often it may be asked: a repair sends the prompt, the answer and what is wrong."""
+    texts: int = 1
+    """Of how many texts the prompt is that the model reads apart: each may fill the context."""
 
     @classmethod
-    def of(cls, request: Any, completion: int | None, *, rounds: int = 1) -> "Need":
+    def of(cls, request: Any, completion: int | None, *, rounds: int = 1, texts: int = 1) -> "Need":
         """A token is at least a byte of what is sent, in every vocabulary of bytes; and servers
         add a few around each message."""
-        return cls(len(to_json(request)) + 64, completion, rounds)
+        return cls(len(to_json(request)) + 64, completion, rounds, texts)
 
     def guess(self, deployment: Deployment) -> int:
         """Tokens that it will probably use: what a limit of tokens a minute is asked for."""
         answer = _USUAL_ANSWER if self.completion is None else self.completion
-        return min(self.prompt // _BYTES_A_TOKEN + answer, deployment.context)
+        return min(self.prompt // _BYTES_A_TOKEN + answer, deployment.context * self.texts)
 
     def tokens(self, deployment: Deployment) -> tuple[int, int]:
         """Of prompt and answer, on this deployment."""
@@ -55,7 +57,7 @@ class Need:
         answer = whole if self.completion is None else min(self.completion, whole)
         # The last repair has all earlier answers in its prompt.
         prompts = (self.prompt + at * (answer + REPAIR_BYTES) for at in range(self.rounds))
-        return sum(min(prompt, whole) for prompt in prompts), answer * self.rounds
+        return sum(min(prompt, whole * self.texts) for prompt in prompts), answer * self.rounds
 
     def usd(self, deployment: Deployment) -> Decimal | None:
         """None: the price is unknown."""

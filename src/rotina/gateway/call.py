@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -38,7 +38,7 @@ from rotina.gateway.budget import (
 )
 from rotina.gateway.content import content_of
 from rotina.gateway.lane import Records
-from rotina.gateway.ledger import CACHED, OK, Content, ModelCall
+from rotina.gateway.ledger import CACHED, OK, CallKind, Content, ModelCall
 from rotina.gateway.limits import Share
 from rotina.gateway.observer import Observer, Times
 from rotina.gateway.prompt_cache import cached
@@ -130,7 +130,7 @@ class Call:
 
     def __init__(
         self,
-        kind: Literal["chat", "embedding"],
+        kind: CallKind,
         choice: Choice,
         origin: Origin,
         need: Callable[[], Need] | None = None,
@@ -148,7 +148,7 @@ class Call:
         self._larger = any(
             each.deployment.context > lane.deployment.context for each in choice.lanes
         )
-        self._kind: Literal["chat", "embedding"] = kind
+        self._kind: CallKind = kind
         self._need = need
         self.id = uuid7()
         self._holds = False

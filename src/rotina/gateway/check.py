@@ -1,6 +1,7 @@
 """Whether a reply is an answer: complete, not refused, not empty, valid. Never a guess."""
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from rotina.gateway.structured import Contract, Examined
 
 _COMPLETE = frozenset({"stop", "tool_calls", "function_call"})
 _CUT = frozenset({"length", "max_tokens"})
+_LARGEST = sys.float_info.max
 _NOTHING = Examined(None, is_json=False, problems=())
 
 
@@ -69,6 +71,26 @@ def check_vectors(vectors: Sequence[Any], texts: int, dimension: int, lane: Lane
             raise ModelOutputError(f"{lane} returned vectors of different or no dimensions")
         if not all(isinstance(x, int | float) and math.isfinite(x) for x in vector):
             raise ModelOutputError(f"{lane} returned a vector with values that are not numbers")
+
+
+def check_scores(scores: Sequence[tuple[Any, Any]], documents: int, lane: Lane) -> None:
+    """Raises `ModelOutputError` unless each of the documents has one finite score."""
+    for index, score in scores:
+        if type(index) is not int or not 0 <= index < documents:
+            raise ModelOutputError(
+                f"{lane} scored document {excerpt(repr(index))}, and was given {documents}"
+            )
+        # Compared, because an integer may be too large to be a float.
+        if type(score) not in {int, float} or not -_LARGEST <= score <= _LARGEST:
+            raise ModelOutputError(
+                f"{lane} gave document {index} the score {excerpt(repr(score))}, which is no number"
+            )
+    different = len({index for index, _ in scores})
+    if different != documents or len(scores) != documents:
+        raise ModelOutputError(
+            f"{lane} returned {len(scores)} scores, of {different} different documents, for "
+            f"{documents} documents"
+        )
 
 
 class Assembly:

@@ -42,6 +42,7 @@ _TOO_LONG = re.compile(
     r"(?i)(maximum|available) context (length|size|window)|exceed\w* (the )?(\w+ )?context"
     r"|context (length|size|window) (exceeded|of only)|longer than the model's context"
     r"|(prompt|input) is too long|exceeds the maximum number of tokens|input tokens exceed"
+    r"|too large to process|must have less than \d+ tokens"
     r"|`?inputs`? tokens \+ `?max_new_tokens`? must be"
 )
 _TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error"}
@@ -157,7 +158,7 @@ def _classify(status: int, problem: dict[str, Any], endpoint: Endpoint) -> Model
         )
     if codes & _FILTER_CODES:
         return ModelOutputError(f"{endpoint} filtered the content ({status}){said}")
-    if codes & _TOO_LONG_CODES or (status in {400, 413, 422} and _TOO_LONG.search(text)):
+    if codes & _TOO_LONG_CODES or (status in {400, 413, 422, 500} and _TOO_LONG.search(text)):
         return ContextTooLongError(
             f"The prompt does not fit the context of {endpoint} ({status}){said}. "
             "Send less text, or declare the real `context` of the deployment"

@@ -13,8 +13,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from uuid import UUID
 
-from rotina.errors import ModelError, RotinaError
-from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Embeddings, Message
+from rotina.errors import ModelError, ModelRequestError, RotinaError
+from rotina.gateway.answer import (
+    ChatAnswer,
+    ChatChunk,
+    ChatRequest,
+    Embeddings,
+    Message,
+    Reranking,
+)
 from rotina.gateway.asking import Terms, ask, pieces
 from rotina.gateway.budget import BudgetStore, Need
 from rotina.gateway.cache import AnswerCache, PostgresCache, Shelf, key_of
@@ -25,12 +32,13 @@ from rotina.gateway.doubt import judged, unsure
 from rotina.gateway.guards import Guarded, Guards
 from rotina.gateway.ladder import Ladder, Learned
 from rotina.gateway.lane import Lanes
-from rotina.gateway.ledger import CallLedger
+from rotina.gateway.ledger import CallKind, CallLedger
 from rotina.gateway.observer import DeploymentState, Observer
 from rotina.gateway.partial import values
 from rotina.gateway.postgres_ledger import PostgresLedger
 from rotina.gateway.race import race
 from rotina.gateway.recorder import Recorded, Recorder
+from rotina.gateway.reranking import need_of, scored
 from rotina.gateway.retry import RetryPolicy
 from rotina.gateway.room import Room
 from rotina.gateway.routing import (
@@ -41,6 +49,7 @@ from rotina.gateway.routing import (
     may_use,
     needs_of,
     ranked,
+    rerankers,
     with_model_routes,
 )
 from rotina.gateway.shared import Shared
@@ -54,7 +63,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Answered = TypeVar("Answered", ChatAnswer, Embeddings)
+Answered = TypeVar("Answered", ChatAnswer, Embeddings, Reranking)
 
 EMBEDDING_BATCH = 32
 """Texts a request: the most that every known server takes (TEI's default limit)."""
@@ -438,8 +447,48 @@ class Gateway:
                     check_vectors(reply.vectors, len(batch), size, lane)
             return Embeddings(vectors=vectors, **call.facts())
 
-        need = functools.partial(Need.of, texts, 0)
+        need = functools.partial(Need.of, texts, 0, texts=len(texts))
         return await self._first("embedding", choice, need, ask, place, self._origin)
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        route: str,
+        top_n: int | None = None,
+        timeout: float | None = None,
+        record: bool = True,
+    ) -> Reranking:
+        """The documents by their relevance to the query, the best `top_n` of them, as a
+        cross-encoder sees it.
+
+        Each deployment's answer has a score for every document, or is none and the next one is
+        asked. No document, no request. `record` and errors as in `embed`.
+        """
+        if top_n is not None and top_n < 1:
+            raise ModelRequestError(f"top_n is {top_n}: ask for 1 document or more, or for all")
+        asked = {"query": query, "documents": list(documents), "top_n": top_n}
+        place = await self._place("rerank", route, asked) if record else None
+        if place is not None and place.answer is not None:
+            return Reranking.model_validate_json(place.answer)
+        chain = await self._guards.chain(route)
+        if chain is not None:
+            query, *documents = await chain.texts([query, *documents])
+        choice = self._choice(route, timeout, (), needed={"rerank"})
+
+        async def ask(call: Call) -> Reranking:
+            async with call:
+                results = await scored(call, query, documents)
+            return Reranking(results=results[:top_n], **call.facts())
+
+        need = functools.partial(need_of, query, documents)
+        return await self._first("rerank", choice, need, ask, place, self._origin)
+
+    def reranks(self, route: str) -> bool:
+        """Whether a deployment of the route is declared to `rerank`."""
+        settings = self._lanes.settings
+        return bool(rerankers(settings, allowed(settings, route, self._origin.tenant)))
 
     def _shelves(self, route: str, wanted: ChatRequest) -> list[Shelf | SimilarShelf]:
         """The places of this question in the caches that the route has."""
@@ -485,7 +534,7 @@ class Gateway:
 
     async def _first(
         self,
-        kind: Literal["chat", "embedding"],
+        kind: CallKind,
         choice: Choice,
         need: Callable[[], Need] | None,
         ask: Callable[[Call], Awaitable[Answered]],

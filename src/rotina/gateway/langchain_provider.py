@@ -24,6 +24,7 @@ from rotina.gateway.answer import (
     EmbeddingReply,
     Message,
     Reply,
+    RerankReply,
     Usage,
 )
 from rotina.gateway.carrier import Responses, model_error
@@ -91,6 +92,15 @@ class LangChainProvider:
         raise ModelRequestError(
             f"{self._endpoint} has no embeddings for {len(texts)} texts: "
             "point the route `embed` at another deployment"
+        )
+
+    rerank_batch: ClassVar[int] = 1
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> RerankReply:  # noqa: ARG002 - as the protocol says
+        """Not offered: raises `ModelRequestError`."""
+        raise ModelRequestError(
+            f"{self._endpoint} does not rerank, and was given {len(documents)} documents: "
+            "point the route at a deployment that does"
         )
 
     async def close(self) -> None:

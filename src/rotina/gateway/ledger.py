@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+CallKind = Literal["chat", "embedding", "rerank"]
 OK = "ok"
 CACHED = "cached"
 
@@ -37,7 +38,7 @@ class ModelCall(BaseModel):
     route: str
     deployment: str
     model: str
-    kind: Literal["chat", "embedding"]
+    kind: CallKind
     outcome: str
     """`ok`, `cached`, or the name of the error's class; `CancelledError` where the caller gave up
     on it, `unknown` where its process died."""

@@ -16,6 +16,7 @@ from rotina.gateway.answer import (
     ChatRequest,
     EmbeddingReply,
     Reply,
+    RerankReply,
     Usage,
 )
 from rotina.gateway.doubt import confidence_of
@@ -37,8 +38,12 @@ log = logging.getLogger(__name__)
 
 Json = Any
 
-OPTIONS: Mapping[str, type] = {}
+OPTIONS: Mapping[str, type] = {"rerank_tei": bool, "rerank_logits": bool}
 
+_RERANKED = 1000
+"""Documents a request: the most that Cohere and Voyage take."""
+_RERANKED_BY_TEI = 32
+"""What text-embeddings-inference takes unless it is told otherwise."""
 _DRAIN_SECONDS = 0.5
 """A server that keeps a finished stream open longer than that loses the connection."""
 
@@ -58,6 +63,8 @@ class OpenAIWire:
         self._server = server
         self._model = deployment.model
         self._mode = deployment.structured_output
+        self._tei = bool(deployment.options.get("rerank_tei"))
+        self._logits = bool(deployment.options.get("rerank_logits"))
         self._refused: set[str] = set()
         """Parameters that this server's model does not take, learned from its refusals."""
 
@@ -98,17 +105,58 @@ class OpenAIWire:
         usage = _usage(parsed).model_copy(update={"completion_tokens": 0})
         return EmbeddingReply(vectors, _text_or_none(parsed.get("model")), usage)
 
+    @property
+    def rerank_batch(self) -> int:
+        """Documents that one request may have."""
+        return _RERANKED_BY_TEI if self._tei else _RERANKED
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> RerankReply:
+        """POST /rerank, in the form of Cohere and Jina or in that of text-embeddings-inference."""
+        return await (self._tei_rerank if self._tei else self._rerank)(query, documents)
+
+    async def _rerank(self, query: str, documents: Sequence[str]) -> RerankReply:
+        # Without top_n: all scores are wanted, and Voyage calls it otherwise.
+        wanted = {"model": self._model, "query": query, "documents": list(documents)}
+        parsed = await self._send("/rerank", to_json(wanted))
+        results = parsed["results"] if "results" in parsed else parsed.get("data")  # Voyage
+        scores = self._scores(results, "relevance_score", parsed)
+        usage = _mapping(parsed.get("usage"))
+        tokens = _count(usage.get("total_tokens")) or _count(usage.get("prompt_tokens"))
+        model = _text_or_none(parsed.get("model"))
+        return RerankReply(scores, model, _read_only(tokens), self._logits)
+
+    async def _tei_rerank(self, query: str, documents: Sequence[str]) -> RerankReply:
+        body = to_json({"query": query, "texts": list(documents)})
+        content, headers = await self._post(self._server.root(), "/rerank", body)
+        parsed = self._json(content)
+        told = headers.get("x-compute-tokens", "")
+        tokens = int(told) if told.isdecimal() else None
+        scores = self._scores(parsed, "score", parsed)
+        return RerankReply(scores, None, _read_only(tokens), self._logits)
+
+    def _scores(self, results: Json, name: str, parsed: Json) -> list[tuple[Json, Json]]:
+        try:
+            return [(entry["index"], entry[name]) for entry in results]
+        except (KeyError, TypeError) as error:
+            raise self._malformed("has no list of scores", parsed) from error
+
     async def close(self) -> None:
         """Nothing of its own: the sessions are shared."""
 
     async def _send(
         self, path: str, body: bytes, request: ChatRequest | None = None
     ) -> dict[str, Json]:
-        async with self._server.post(path, body) as response:
+        content, _ = await self._post(self._server, path, body, request)
+        return self._parse(content, request)
+
+    async def _post(
+        self, server: Server, path: str, body: bytes, request: ChatRequest | None = None
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """The body and the headers of an answer."""
+        async with server.post(path, body) as response:
             if response.status != 200:  # noqa: PLR2004
                 raise await self._refusal(response, request)
-            content = await self._server.read(response)
-        return self._parse(content, request)
+            return await self._server.read(response), response.headers
 
     def _body(self, request: ChatRequest, *, stream: bool) -> bytes:
         body: dict[str, Json] = {"model": self._model, "messages": list(request.messages)}
@@ -163,12 +211,15 @@ class OpenAIWire:
             instead,
         )
 
-    def _parse(self, content: bytes | str, request: ChatRequest | None = None) -> dict[str, Json]:
+    def _json(self, content: bytes | str) -> Json:
         try:
-            parsed = json.loads(content)
+            return json.loads(content)
         except (ValueError, RecursionError):
             text = content if isinstance(content, str) else content.decode(errors="replace")
             raise self._malformed("is not JSON", text) from None
+
+    def _parse(self, content: bytes | str, request: ChatRequest | None = None) -> dict[str, Json]:
+        parsed = self._json(content)
         if not isinstance(parsed, dict):
             raise self._malformed("is not a JSON object", parsed)
         if parsed.get("error"):
@@ -279,6 +330,11 @@ def _usage(parsed: Mapping[str, Json]) -> Usage:
         cached_tokens=_count(prompt.get("cached_tokens")),
         reasoning_tokens=_count(answer.get("reasoning_tokens")),
     )
+
+
+def _read_only(tokens: int | None) -> Usage:
+    """Of a call that writes nothing; some servers say 0 where they did not count."""
+    return Usage(prompt_tokens=tokens or None, completion_tokens=0)
 
 
 def _mapping(value: Json) -> dict[str, Json]:

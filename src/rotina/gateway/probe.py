@@ -12,7 +12,9 @@ from rotina.gateway.answer import Message, Usage
 from rotina.gateway.gateway import Gateway
 from rotina.settings import Deployment, Route, Settings
 
-Ability = Literal["chat", "stream", "json_schema", "tools", "vision", "embeddings"]
+Ability = Literal["chat", "stream", "json_schema", "tools", "vision", "embeddings", "rerank"]
+Purpose = Literal["chat", "embeddings", "rerank"]
+"""What a deployment is for."""
 
 _ROUTE = "probe"
 _ANSWER = 512
@@ -73,9 +75,17 @@ async def probe(settings: Settings, name: str, *, timeout: float = 120.0) -> Asy
     """Ask a deployment for one thing after the other; `timeout` seconds each. Costs tokens.
 
     Chat and embeddings come first: a model that has none of them is not asked for more. Vision is
-    tried only where it is declared. Raises nothing: errors are the outcome.
+    tried only where it is declared, and reranking where it is, or where nothing is declared and
+    there is no chat. A declared reranker is asked for nothing else but declared embeddings: such
+    servers answer other questions too, with nonsense. Raises nothing: errors are the outcome.
     """
+    declared = settings.deployments[name].capabilities
     async with Gateway(alone(settings, name)) as gateway:
+        if declared is not None and "rerank" in declared:
+            yield await _attempt("rerank", lambda: _rerank(gateway, timeout))
+            if "embeddings" in declared:
+                yield await _attempt("embeddings", lambda: _embed(gateway, timeout))
+            return
         chat = await _attempt("chat", lambda: _chat(gateway, timeout))
         embeddings = await _attempt("embeddings", lambda: _embed(gateway, timeout))
         yield chat
@@ -83,30 +93,37 @@ async def probe(settings: Settings, name: str, *, timeout: float = 120.0) -> Asy
             yield await _attempt("stream", lambda: _stream(gateway, timeout))
             yield await _attempt("json_schema", lambda: _json(gateway, timeout))
             yield await _attempt("tools", lambda: _tools(gateway, timeout))
-            if "vision" in (settings.deployments[name].capabilities or ()):
+            if "vision" in (declared or ()):
                 yield await _attempt("vision", lambda: _see(gateway, timeout))
         yield embeddings
+        if declared is None and not chat.works:
+            yield await _attempt("rerank", lambda: _rerank(gateway, timeout))
 
 
-async def try_once(settings: Settings, name: str, *, embeds: bool, timeout: float = 120.0) -> str:
-    """What came of one call, to a model for embeddings or for chat. Raises its error."""
+async def try_once(
+    settings: Settings, name: str, purpose: Purpose = "chat", *, timeout: float = 120.0
+) -> str:
+    """What came of one call to a model that is there for `purpose`. Raises its error."""
+    ask = {"chat": _chat, "embeddings": _embed, "rerank": _rerank}[purpose]
     async with Gateway(alone(settings, name)) as gateway:
-        detail, _ = await (_embed if embeds else _chat)(gateway, timeout)
-    return f"gives {detail}" if embeds else detail
+        detail, _ = await ask(gateway, timeout)
+    return detail if purpose == "chat" else f"gives {detail}"
 
 
 def failures(deployment: Deployment, found: list[Probed]) -> list[str]:
     """What is declared and does not work; where nothing is declared, that nothing works at all.
 
-    A deployment that is declared for embeddings, and fails in chat, is one for embeddings.
+    A deployment that is declared for embeddings, and fails in chat, is one for embeddings; one that
+    is declared to rerank is for that.
     """
     works = {each.ability for each in found if each.works}
     declared = deployment.capabilities
     if declared is None:
         return [] if works else ["chat"]
-    tried: set[str] = {"json_schema", "tools", "vision", "embeddings"}
-    wanted: set[str] = tried & declared
-    if "embeddings" not in declared:
+    reranks = "rerank" in declared
+    tried: set[str] = {"rerank", "embeddings"}
+    wanted: set[str] = (tried if reranks else tried | {"json_schema", "tools", "vision"}) & declared
+    if not wanted & tried:
         wanted |= {"chat", "stream"}
     return sorted(wanted - works)
 
@@ -189,3 +206,14 @@ async def _see(gateway: Gateway, timeout: float) -> tuple[str, Usage]:
 async def _embed(gateway: Gateway, timeout: float) -> tuple[str, Usage]:
     given = await gateway.embed(["one", "dois"], route=_ROUTE, timeout=timeout)
     return f"{len(given.vectors[0])} dimensions", given.usage
+
+
+async def _rerank(gateway: Gateway, timeout: float) -> tuple[str, Usage]:
+    documents = ["A cat sleeps most of the day.", "Paris is the capital of France."]
+    asked = "What is the capital of France?"
+    found = await gateway.rerank(asked, documents, route=_ROUTE, timeout=timeout)
+    best, worst = (each.score for each in found.results)
+    told = f"scores {worst:.3g} and {best:.3g}"
+    if best > 1 or worst < 0:
+        told += " (logits: the option rerank_logits brings them to 0 to 1)"
+    return told, found.usage

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from rotina.errors import ModelError
-from rotina.gateway.answer import ChatChunk, ChatRequest, EmbeddingReply, Reply
+from rotina.gateway.answer import ChatChunk, ChatRequest, EmbeddingReply, Reply, RerankReply
 
 
 class Provider(Protocol):
@@ -23,6 +23,13 @@ class Provider(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingReply:
         """One vector a text, in order."""
+
+    @property
+    def rerank_batch(self) -> int:
+        """Documents that one request may have."""
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> RerankReply:
+        """One score a document."""
 
     async def close(self) -> None:
         """Close what is open; the provider is not used again."""

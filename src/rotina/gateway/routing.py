@@ -73,6 +73,9 @@ def able(
 ) -> list[str]:
     """Those of the deployments that are not declared unable to do what is needed.
 
+    For reranking only those that are declared for it, where the route has some: a chat model beside
+    them has no such endpoint, and would be taken for one that is missing.
+
     Raises `ModelCapabilityError` where none is left.
     """
     found = [name for name in names if not _missing(settings.deployments[name], needed)]
@@ -83,7 +86,12 @@ def able(
             f"it ({', '.join(names)}): add it to their `capabilities` if they do, or ask another "
             "route. Nothing was sent"
         )
-    return found
+    return (rerankers(settings, found) or found) if "rerank" in needed else found
+
+
+def rerankers(settings: Settings, names: Sequence[str]) -> list[str]:
+    """Those of the deployments that are declared to rerank."""
+    return [name for name in names if "rerank" in (settings.deployments[name].capabilities or ())]
 
 
 def needs_of(request: ChatRequest) -> frozenset[Capability]:

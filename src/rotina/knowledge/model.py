@@ -194,7 +194,8 @@ class Passage(BaseModel):
     vector_score: float = 0.0
     """Cosine between question and chunk."""
     rerank_score: float | None = None
-    """What a reranker said, in [0, 1]; None where none was asked, or it did not answer in time."""
+    """What a reranker said, in [0, 1] unless its scores are logits (`rerank_logits`); None where
+    none was asked, or it did not answer in time."""
     metadata: dict[str, Any]
 
     def cite(self, start: int | None = None, end: int | None = None) -> Citation:

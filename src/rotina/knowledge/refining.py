@@ -12,6 +12,7 @@ from psycopg.sql import SQL
 from rotina.database import load_queries, query_as_tenant
 from rotina.errors import KnowledgeError, ModelError
 from rotina.gateway import Gateway, Message
+from rotina.gateway.room import Room
 from rotina.knowledge.model import Passage
 from rotina.knowledge.search import Question
 from rotina.knowledge.vectors import read_halfvecs
@@ -46,9 +47,10 @@ class Refinement:
     """What to do with the passages of a search; nothing unless told."""
 
     rerank: str | None = None
-    """A route of chat models, one of which grades the best passages against the question."""
+    """A route of rerankers (deployments that are declared to `rerank`), or else of chat models: one
+    says how well each of the best passages answers the question."""
     rerank_best: int = 20
-    """How many are graded."""
+    """How many passages it is shown."""
     rerank_seconds: float = 5.0
     """What that may take; without an answer in time the order stays as it is."""
     diversity: float = 0.0
@@ -105,7 +107,7 @@ async def refine(
 async def rerank(
     gateway: Gateway, question: str, passages: list[Passage], refinement: Refinement
 ) -> list[Passage]:
-    """The best passages in the order of a model's grades; the rest follows as it was.
+    """The best passages in the order in which a model sees them; the rest follows as it was.
 
     What the model does not answer in time, or at all, changes nothing: a search must not fail for
     want of an opinion.
@@ -113,15 +115,15 @@ async def rerank(
     best, rest = passages[: refinement.rerank_best], passages[refinement.rerank_best :]
     try:
         async with asyncio.timeout(refinement.rerank_seconds):
-            grades = await _grades(gateway, question, best, refinement)
+            scores = await _scores(gateway, question, best, refinement)
     except (ModelError, TimeoutError) as error:
         log.warning("not reranked: %s: %s", type(error).__name__, error)
         return passages
     graded = [
-        each.model_copy(update={"rerank_score": grade / HIGHEST})
-        for each, grade in zip(best, grades, strict=True)
+        each.model_copy(update={"rerank_score": score})
+        for each, score in zip(best, scores, strict=True)
     ]
-    # Equal grades leave the order to the search.
+    # Equal scores leave the order to the search.
     return [*sorted(graded, key=lambda each: -(each.rerank_score or 0.0)), *rest]
 
 
@@ -146,9 +148,36 @@ def marginal(
     return chosen
 
 
+async def _scores(
+    gateway: Gateway, question: str, passages: Sequence[Passage], refinement: Refinement
+) -> list[float]:
+    """One for each passage, in their order."""
+    route = refinement.rerank or ""
+    if not gateway.reranks(route):
+        return await _grades(gateway, question, passages, refinement)
+    # In a thread, because a vocabulary may have to be read.
+    texts = await asyncio.to_thread(_fitting, gateway.room(route), question, passages)
+    found = await gateway.rerank(
+        question, texts, route=route, timeout=refinement.rerank_seconds, record=False
+    )
+    return [each.score for each in sorted(found.results, key=lambda each: each.index)]
+
+
+def _fitting(room: Room, question: str, passages: Sequence[Passage]) -> list[str]:
+    """The beginnings of the passages that the rerankers can read beside the question."""
+    return [_beginning(room, question, each.text) for each in passages]
+
+
+def _beginning(room: Room, question: str, text: str) -> str:
+    while text and not room.holds(f"{question}\n{text}"):
+        text = text[: len(text) * 3 // 4]
+    return text
+
+
 async def _grades(
     gateway: Gateway, question: str, passages: Sequence[Passage], refinement: Refinement
-) -> list[int]:
+) -> list[float]:
+    """A chat model's, from 0 to 1."""
     shown = "\n\n".join(
         f"[{number}] {each.text[:GRADED_CHARACTERS]}" for number, each in enumerate(passages, 1)
     )
@@ -176,7 +205,7 @@ async def _grades(
         timeout=refinement.rerank_seconds,
     )
     found: Any = answer.data
-    return list(found["grades"])
+    return [grade / HIGHEST for grade in found["grades"]]
 
 
 async def _vectors(

@@ -19,7 +19,9 @@ from rotina.server.errors import ModelNotFoundError, RevokedKeyError
 
 log = logging.getLogger(__name__)
 
-OPENAI_PATHS = ("/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/models")
+OPENAI_PATHS = (
+    "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/rerank", "/v1/models",
+)  # fmt: skip
 RETRY_AFTER = "5"
 """Seconds after which to come back while the database is away."""
 

@@ -77,8 +77,8 @@ class GatewayApp:
 
 _ELSEWHERE = (
     "There is nothing at this path. This is `rotina gateway serve`: it has /v1/chat/completions, "
-    "/v1/responses, /v1/embeddings, /v1/models, /metrics, /health and /ready; runs and the rest "
-    "are at `rotina serve`"
+    "/v1/responses, /v1/embeddings, /v1/rerank, /v1/models, /metrics, /health and /ready; runs and "
+    "the rest are at `rotina serve`"
 )
 
 

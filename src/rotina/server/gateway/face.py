@@ -17,6 +17,7 @@ from rotina.server.gateway.embeddings import embed
 from rotina.server.gateway.exchange import Exchange
 from rotina.server.gateway.metrics import CONTENT_TYPE, Metrics
 from rotina.server.gateway.models import get_model, list_models
+from rotina.server.gateway.reranking import rerank
 from rotina.server.gateway.responses import respond
 from rotina.server.gateway.trail import REQUEST_ID, Trail
 from rotina.server.guard import bearer_token
@@ -42,6 +43,7 @@ ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
     "/v1/chat/completions": ("POST", complete),
     "/v1/responses": ("POST", respond),
     "/v1/embeddings": ("POST", embed),
+    "/v1/rerank": ("POST", rerank),
     "/v1/models": ("GET", list_models),
     "/metrics": ("GET", metrics),
 }

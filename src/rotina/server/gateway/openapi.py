@@ -8,11 +8,12 @@ from pydantic.json_schema import models_json_schema
 from rotina.server.gateway.chat_forms import ChatCompletion, ChatCompletionRequest, OpenAIError
 from rotina.server.gateway.embeddings import EmbeddingList, EmbeddingRequest
 from rotina.server.gateway.models import Model, ModelList
+from rotina.server.gateway.reranking import RerankList, RerankRequest
 from rotina.server.gateway.response_forms import ResponseRequest
 
 _TEMPLATE = "#/components/schemas/{model}"
-_TAKEN = (ChatCompletionRequest, ResponseRequest, EmbeddingRequest)
-_GIVEN = (ChatCompletion, EmbeddingList, Model, ModelList, OpenAIError)
+_TAKEN = (ChatCompletionRequest, ResponseRequest, EmbeddingRequest, RerankRequest)
+_GIVEN = (ChatCompletion, EmbeddingList, RerankList, Model, ModelList, OpenAIError)
 _FAILURES = (400, 401, 402, 403, 404, 413, 415, 429, 500, 502, 503, 504)
 
 
@@ -50,6 +51,11 @@ def _paths() -> dict[str, Any]:
         "/v1/embeddings": {
             "post": _operation(
                 "One vector for each text.", _content(EmbeddingList), EmbeddingRequest
+            )
+        },
+        "/v1/rerank": {
+            "post": _operation(
+                "Documents by their relevance to a query.", _content(RerankList), RerankRequest
             )
         },
         "/v1/models": {
