@@ -351,11 +351,12 @@ scored as (
         t.id is not null as in_text, true as in_vectors
     from near n left join told t using (id)
     union all
-    select t.id, t.score, coalesce(nullif(1 - (v.embedding <=> %(vector)s::halfvec), 'NaN'), 0),
-        true, false
-    from told t left join rotina.embedding v
-        on v.home = {vector_home} and v.space_id = {space} and v.chunk_id = t.id
-    where t.id not in (select id from near)
+    -- One by one: a join could be planned as reading all of them.
+    select t.id, t.score, coalesce(nullif(1 - (
+        select v.embedding <=> %(vector)s::halfvec from rotina.embedding v
+        where v.home = {vector_home} and v.space_id = {space} and v.chunk_id = t.id
+    ), 'NaN'), 0), true, false
+    from told t where t.id not in (select id from near)
 ), ranked as (
     select *, row_number() over (order by text_score desc, id) as text_rank,
         row_number() over (order by cosine desc, id) as vector_rank

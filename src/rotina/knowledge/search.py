@@ -14,8 +14,8 @@ from rotina.knowledge.statements import Shape, statement
 from rotina.knowledge.vectors import Halfvec
 from rotina.knowledge.words import CONFIGURATIONS, fold
 
-EXACT_CHUNKS = 20_000
-"""Chunks up to which every distance is computed: some ten milliseconds, and nothing is missed."""
+EXACT_CHUNKS = 5_000
+"""Chunks up to which every distance is computed: some milliseconds, and nothing is missed."""
 CANDIDATES = 100
 """What each half of a search hands on, at least."""
 LONGEST_QUESTION = 200

@@ -439,6 +439,7 @@ begin
             rotina.table_of('embedding', settled.id)
         ) using settled.id;
         update rotina.space set home = id where id = settled.id;
+        execute format('analyze rotina.%I', rotina.table_of('embedding', settled.id));
     end loop;
     execute format('analyze rotina.%I', rotina.table_of('chunk', own.id));
     -- What chooses between an index and exact search are PostgreSQL's statistics of metadata.
