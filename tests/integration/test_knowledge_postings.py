@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rotina.database import Pool
+from rotina.database import Pool, query_as_tenant
 from rotina.knowledge import About, KnowledgeBase, Passage, Weights
 from rotina.knowledge import base as base_module
 from rotina.knowledge import search as search_module
@@ -184,3 +184,25 @@ async def test_a_filter_that_leaves_many_never_starves_the_words(
     assert not kind or all(int(passage.uri) % 5 for passage in found)
     right = {p.uri for p in await asked("pooled") if "zebra4" in p.text}
     assert right <= {passage.uri for passage in found}
+
+
+async def test_what_a_filter_leaves_is_not_asked_at_each_search(
+    both: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def counted(*values: Any, **options: Any) -> Any:
+        told = str(values[2])
+        asked.extend(["estimate"] if "estimate_documents" in told else [])
+        return await query_as_tenant(*values, **options)
+
+    monkeypatch.setattr(search_module, "query_as_tenant", counted)
+    for _ in range(3):
+        assert len(await both.search("settled", "order", filter={"even": True})) == 8
+    assert len(asked) == 1
+    await both.search("settled", "order", filter={"even": False})
+    assert len(asked) == 2
+    monkeypatch.setattr(search_module, "SHARE_SECONDS", -1.0)
+    await both.search("settled", "order", filter={"n": 1})
+    await both.search("settled", "order", filter={"n": 1})
+    assert len(asked) == 4

@@ -163,15 +163,18 @@ begin
     if looked_for is null then
         return;
     end if;
+    -- Each chunk is read once, not once a term.
     return query execute format(
-        'select c.id, c.number, q.place, f.times / (f.times + $6 + $7 * c.length) '
-        'from rotina.%I c join unnest($1) with ordinality as q (term, place) on c.words @@ q.term, '
+        'select c.id, c.number, q.place, f.times / (f.times + $6 + $7 * c.length) from ('
+        'select c.id, c.number, c.length, c.words from rotina.%I c '
+        'where c.collection_id = $3 and c.words @@ $2 %s %s offset 0'
+        ') c join unnest($1) with ordinality as q (term, place) on c.words @@ q.term, '
         'lateral (select ts_rank(%L, c.words, q.term)::float8 as rank) r, '
-        'lateral (select round(0.644934 * r.rank / (1.000001 - r.rank)) as times) f '
-        'where c.collection_id = $3 and c.words @@ $2 %s %s',
-        rotina.table_of('chunk', own.home), '{1,1,1,1}',
+        'lateral (select round(0.644934 * r.rank / (1.000001 - r.rank)) as times) f',
+        rotina.table_of('chunk', own.home),
         case when documents is null then '' else 'and c.document_id = any($4)' end,
-        case when after is null then '' else 'and c.number > $5' end
+        case when after is null then '' else 'and c.number > $5' end,
+        '{1,1,1,1}'
     ) using queries, looked_for, own.id, documents, after, k1 * (1 - b),
         k1 * b / greatest(1, own.words::float8 / greatest(own.chunks, 1));
 end
