@@ -3,7 +3,6 @@ that dies leaves nothing to repeat but what it had under way; storing the same c
 nothing."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -106,16 +105,14 @@ async def _once(
     runtime: Runtime[Context],
     work: Callable[[FollowedSource, Sources], Awaitable[Any]],
 ) -> Any:
-    """What the work gives; a replay takes it from the record and does nothing."""
+    """What the work gives; a replay does nothing."""
     asked = {"collection": state["collection"], "source": state["source"], "number": number}
-    place = await runtime.context.recording.recall(f"sync_{kind}", asked)
-    if place.answer is not None:
-        return json.loads(place.answer)
-    sources = Sources(runtime.context.knowledge)
-    followed = await sources.get(state["collection"], state["source"])
-    told = await work(followed, sources)
-    place.add(json.dumps(told).encode())
-    return told
+
+    async def done() -> Any:
+        sources = Sources(runtime.context.knowledge)
+        return await work(await sources.get(state["collection"], state["source"]), sources)
+
+    return await runtime.context.recording.once(f"sync_{kind}", asked, done)
 
 
 @asynccontextmanager
