@@ -84,11 +84,10 @@ class Nodes:
         context, began = runtime.context, datetime.fromisoformat(state["began"])
 
         async def end(followed: FollowedSource, sources: Sources) -> dict[str, int]:
-            deleted = 0
-            while uris := await sources.gone(followed.id, began, PAGE):
-                if followed.gone == "delete":
-                    deleted += await context.knowledge.discard(state["collection"], uris)
-                await sources.forget(followed.id, uris)
+            deleted, gone = 0, PAGE
+            while gone == PAGE:
+                gone, went = await sources.let_go(state["collection"], followed, began, PAGE)
+                deleted += went
             await context.knowledge.index(await context.knowledge.get(state["collection"]))
             counts = await sources.finish(followed.id, context.run_id, began)
             return {**counts, "deleted": deleted}
@@ -138,7 +137,11 @@ async def _stored(
             limits=context.limits,
         )
         added = await context.knowledge.add(
-            collection, document, uri=item["uri"], metadata=item["metadata"]
+            collection,
+            document,
+            uri=item["uri"],
+            metadata=item["metadata"],
+            from_source=True,
         )
     except (SourceError, DocumentError, KnowledgeError) as error:
         return "failed", {"type": type(error).__name__, "message": str(error)[:2000]}
