@@ -43,6 +43,8 @@ async def wait_with_progress(
         await _show(waiting, what, progress)
         return await waiting
     except TimeoutError:
+        if timeout is None:
+            raise
         raise click.ClickException(
             f"{what}: not done within {timeout:g} s. {_goes_on(run_id)}"
         ) from None
