@@ -52,6 +52,7 @@ def states(told: dict[str, Any]) -> dict[str, str]:
 
 def embedded_anew(embedding: Stack, folder: Path) -> None:
     """Two embeddings, one of them dropped; and which runs have read a file."""
+    embedding.worker("worker-cpu", "cpu")
     again = embedding.run("kb", "reindex", "help", "--route", "better", "--keep")
     assert "help: 3 chunks embedded by route 'better', model 'scripted'" in again.stdout
     asked = ("refunds", "--route", "embed", "--ranks", "--text", "0.5", "--section", "--json")
@@ -60,7 +61,12 @@ def embedded_anew(embedding: Stack, folder: Path) -> None:
     questions = folder.parent / "questions.jsonl"
     line = {"question": "refunds seven days", "passage": "Refunds take seven days."}
     questions.write_text(json.dumps(line))
-    shown = embedding.run("kb", "eval", "help", str(questions), "--chunks", "150")
+    report = folder.parent / "report.html"
+    evaluated = ("kb", "eval", "help", str(questions), "--report")
+    shown = embedding.run(*evaluated, str(report), "--chunks", "150")
+    assert "Chunks of 150 characters" in report.read_text(encoding="utf-8")
+    refused = embedding.run(*evaluated, str(folder.parent / "report.png"))
+    assert "InvalidInputError" in refused.stderr
     assert "the collection's own beat 150 by" in shown.stdout, shown.stderr
     assert "help: 1 questions" in shown.stdout, shown.stderr
     assert "characters_iou" in shown.stdout

@@ -12,7 +12,8 @@ from rotina.database import Pool
 from rotina.errors import InvalidInputError, KnowledgeError, ModelError
 from rotina.gateway import Gateway, RetryPolicy
 from rotina.knowledge import KnowledgeBase
-from rotina.knowledge.evaluation import Asked, evaluate, read_questions
+from rotina.knowledge.evaluation import SWEPT, Asked, evaluate, read_questions
+from rotina.knowledge.evaluation_report import save_report
 from rotina.knowledge.loading import load
 from rotina.settings import Settings
 from tests.integration.test_knowledge_base import embedding, fill
@@ -99,6 +100,43 @@ async def test_a_sweep_chooses_on_one_half_and_reports_on_the_other(
     assert told.sweep.checked["ndcg"].mean > 0.5
     with pytest.raises(KnowledgeError, match="too few questions"):
         await evaluate(knowledge, "help", questions[:1], sweep=True)
+
+
+async def test_what_finds_nothing_right_is_told_with_what_was_found(
+    knowledge: KnowledgeBase, tmp_path: Path
+) -> None:
+    passage = "A entrega é grátis acima de R$ 50."
+    questions = [
+        asked("refund", uri="refund.md"),
+        asked("refund", passage=passage, language="pt"),
+        asked("a senha esquecida", uri="moon.md"),
+    ]
+    await knowledge.add("help", load(b"Moon landing. " * 90, name="moon.md"))
+    told = await evaluate(knowledge, "help", questions, k=1)
+    assert told.misses == 2
+    first, second = told.missed
+    assert (first.question, first.language, first.found_by) == ("refund", "pt", [])
+    assert [(each.text, each.whole) for each in first.wanted] == [(passage, False)]
+    assert [each.uri for each in first.instead] == ["refund.md"]
+    assert first.instead[0].vector_score > 0.9
+    assert second.wanted[0].whole
+    assert second.wanted[0].text.startswith("Moon landing. Moon")
+    assert len(second.wanted[0].text) == 400
+    save_report(told, tmp_path / "report.html")
+    assert "a senha esquecida" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+async def test_the_sweep_tells_each_weight(knowledge: KnowledgeBase) -> None:
+    questions = [asked(f"{word} {n}", uri=f"{word}.md") for word in ("refund", "delivery")
+                 for n in range(6)]  # fmt: skip
+    swept = (await evaluate(knowledge, "help", questions, k=1, sweep=True)).sweep
+    assert swept is not None
+    assert [each.vectors for each in swept.tried] == [*SWEPT, None]
+    (best,) = [each for each in swept.tried if each.vectors == swept.vectors]
+    assert (best.chosen, best.checked) == (swept.chosen["ndcg"], swept.checked["ndcg"])
+    assert best.chosen.mean == max(each.chosen.mean for each in swept.tried)
+    lead = swept.checked["ndcg"].mean - swept.default["ndcg"].mean
+    assert swept.ahead["ndcg"].mean == pytest.approx(lead)
 
 
 PAGE = """<title>Manual</title>

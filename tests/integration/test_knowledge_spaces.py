@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from rotina.knowledge import About, KnowledgeBase, Weights
 from rotina.knowledge import base as base_module
 from rotina.knowledge import reindexing as reindexing_module
 from rotina.knowledge.preparing import prepare
-from rotina.knowledge.reindexing import drop_space, reindex
+from rotina.knowledge.reindexing import begin, drop_space, embed_batch, reindex
 from rotina.settings import Settings
 from tests.integration.test_knowledge_base import document, fill, meaning, named
 from tests.scripted_model import Behaviour, Request, ScriptedModel
@@ -136,12 +137,37 @@ async def test_what_was_interrupted_goes_on(
         await reindex(knowledge, "help", "better", progress=stop)
     assert [each.state for each in (await knowledge.get("help")).spaces] == ["current", "building"]
     with pytest.raises(KnowledgeError, match="finish that, or drop it"):
-        await reindex(knowledge, "help", "embedding-three")
+        await reindex(knowledge, "help", "narrow")
     with pytest.raises(KnowledgeError, match="no vectors by route 'better'"):
         await knowledge.search("help", "refund", route="better")
     asked = len(model.requests)
     await reindex(knowledge, "help", "better")
-    assert sum(len(each.body["input"]) for each in model.requests[asked:]) == 2
+    texts = [text for each in model.requests[asked:] for text in each.body["input"]]
+    assert len([text for text in texts if text != "?"]) == 2
+
+
+async def test_vectors_of_two_models_are_not_mixed(
+    knowledge: KnowledgeBase, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindexing_module, "BATCH", 2)
+    await fill(knowledge)
+    await embed_batch(knowledge, "help", (await begin(knowledge, "help", "better")).id)
+
+    def renamed(request: Request) -> Behaviour:
+        """The server answers by `narrow`, whatever it is asked for."""
+        other = replace(request, body={**request.body, "model": "narrow"})
+        return Behaviour(lambda http, _: by_model(other).run(http, other))
+
+    model.script = renamed
+    with pytest.raises(KnowledgeError, match=r"half embedded by 'wide'.* leads to 'narrow': point"):
+        await reindex(knowledge, "help", "better")
+    model.script = by_model
+    await reindex(knowledge, "help", "better", keep=True)
+    await reindex(knowledge, "help", "embed", keep=True)
+    model.script = renamed
+    made = await reindex(knowledge, "help", "better", keep=True)
+    told = [(each.route, each.model, each.state) for each in made.spaces]
+    assert told == [("better", "narrow", "current"), ("embed", "narrow", "ready")]
 
 
 @pytest.mark.parametrize("settled", [False, True])

@@ -91,6 +91,7 @@ async def test_what_cannot_be_drawn_is_refused_before_the_work(run: Run, tmp_pat
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "altair", None)
     monkeypatch.delitem(sys.modules, "rotina.knowledge.analysis.plots")
+    monkeypatch.delitem(sys.modules, "rotina.knowledge.analysis.drawing")
     with pytest.raises(KnowledgeError, match=r"pip install 'rotina\[plots\]'"):
         importlib.import_module("rotina.knowledge.analysis.plots")
 

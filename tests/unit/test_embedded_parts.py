@@ -7,16 +7,21 @@ import stat
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from rotina.cli import cli
 from rotina.embedded import account, lock, model_server, process, wheels
 from rotina.embedded.children import Child, Children
 from rotina.embedded.process import Program
+from rotina.embedded.project import require_project
 from rotina.embedded.supervisor import Parts, embedded_parts
-from rotina.errors import AlreadyRunningError, EmbeddedError
-from rotina.settings import load_settings
+from rotina.errors import AlreadyRunningError, EmbeddedError, SettingsError
+from rotina.settings import Settings, load_settings
 
+PROJECT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
 
 
@@ -234,3 +239,32 @@ class TestReach:
 def test_a_missing_package_names_the_extra() -> None:
     with pytest.raises(EmbeddedError, match=r"pip install 'rotina\[embedded\]'"):
         wheels.installed_folder("rotina_no_such_package")
+
+
+def project(folder: Path, **more: Any) -> Settings:
+    return Settings(project_dir=folder, **more)
+
+
+def test_up_refuses_a_folder_that_is_no_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(PROJECT)])
+    for arguments in (["up"], ["up", "--detach"]):
+        done = CliRunner().invoke(cli, arguments)
+        assert isinstance(done.exception, SettingsError)
+        said = str(done.exception)
+        for part in (str(tmp_path), "'workers.app'", "`rotina new NAME`", "--services-only"):
+            assert part in said
+    assert list(tmp_path.iterdir()) == [], "nothing was started, not even a data directory"
+    # A folder of that name is no project, and an installed package may be one.
+    (tmp_path / "workers").mkdir()
+    with pytest.raises(SettingsError, match=r"no module 'workers\.app' \(setting `app`\)"):
+        require_project(project(tmp_path))
+    (tmp_path / "workers" / "app.py").write_text("raise RuntimeError('imported')")
+    require_project(project(tmp_path))
+    with pytest.raises(SettingsError, match=r"no module 'flows' \(setting `workflows`\)"):
+        require_project(project(tmp_path, workflows=["flows"]))
+    (tmp_path / "flows.py").touch()
+    require_project(project(tmp_path, workflows=["flows"], app="rotina.worker.app"))
+    require_project(project(PROJECT, workflows=["workflows"]))

@@ -77,9 +77,12 @@ def up(detach: bool, services_only: bool, timeout: float) -> None:
     REDIS_URL, a model URL or a route brings them. Downloads the models on first use.
     """
     from rotina.embedded.detach import start_detached
+    from rotina.embedded.project import require_project
     from rotina.embedded.supervisor import run
 
     settings = load_settings(services=False)
+    if not services_only:
+        require_project(settings)
     if detach:
         arguments = ["--timeout", str(timeout), *(["--services-only"] if services_only else [])]
         pid = start_detached(settings, arguments, click.echo)

@@ -26,15 +26,31 @@ if TYPE_CHECKING:
     metavar="CHARACTERS",
     help="Also cut the documents so; may be repeated.",
 )
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Also write a page with charts and what was not found (extra plots).",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def evaluate(collection: str, questions: Path, as_json: bool, **options: Any) -> None:
+def evaluate(
+    collection: str, questions: Path, report: Path | None, as_json: bool, **options: Any
+) -> None:
     """Search COLLECTION for QUESTIONS whose answers are known, and say how well that went.
 
     QUESTIONS is a JSON Lines file: {"question": …, "uri": …}, with "start" and "end" of the answer
     if you know them, or {"question": …, "passage": …}.
     """
     options["chunk_limits"] = options.pop("chunks")
+    if report is not None:
+        from rotina.knowledge.evaluation_report import check_report
+
+        check_report(report)
     told = asyncio.run(_evaluate(collection, questions, options))
+    if report is not None:
+        from rotina.knowledge.evaluation_report import save_report
+
+        save_report(told, report)
     if as_json:
         click.echo(told.model_dump_json())
     else:
@@ -79,6 +95,7 @@ def _show(told: "Evaluation") -> None:
         )
     if told.chunk_sizes:
         _show_sizes(told.chunk_sizes, metrics)
+    console.print(f"{told.misses} questions find nothing right")
     for question in told.worst:
         console.print(f"answered badly: {question}", markup=False)
 

@@ -3,16 +3,21 @@
 import asyncio
 import json
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rotina.cli.knowledge import kb, open_knowledge
+from rotina.cli.waiting import wait_with_progress
 from rotina.settings import load_settings
 
 if TYPE_CHECKING:
     from rotina.knowledge import CitingRun
+    from rotina.runs import Run
     from rotina.worker import Client
+
+WORKFLOW = "knowledge_reindex"
 
 
 @kb.command()
@@ -20,14 +25,28 @@ if TYPE_CHECKING:
 @click.option("--route", help="Gateway route that embeds from now on.")
 @click.option("--keep", is_flag=True, help="Keep the old vectors beside the new ones.")
 @click.option("--drop", metavar="ROUTE", help="Delete the vectors of a route that do not answer.")
-def reindex(collection: str, route: str | None, keep: bool, drop: str | None) -> None:
+@click.option("--timeout", type=float, help="Seconds to wait for the run.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def reindex(
+    collection: str,
+    route: str | None,
+    keep: bool,
+    drop: str | None,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
     """Embed COLLECTION by another route, while the old vectors answer; then switch over.
 
-    Interrupted, it goes on where it stopped when it is called again.
+    It is a run, which goes on when the command is interrupted.
     """
     if (route is None) == (drop is None):
         raise click.UsageError("give --route ROUTE to embed by, or --drop ROUTE to delete")
-    asyncio.run(_reindex(collection, route, keep) if route else _drop(collection, drop or ""))
+    if route is None:
+        asyncio.run(_drop(collection, drop or ""))
+        return
+    value = {"collection": collection, "route": route, "keep": keep}
+    if not _show_reindexed(asyncio.run(_reindex(value, timeout)), value, as_json=as_json):
+        sys.exit(1)
 
 
 @kb.command()
@@ -44,24 +63,35 @@ def cited(
     asyncio.run(_cited(collection, uri, version, outdated, rerun, as_json))
 
 
-async def _reindex(collection: str, route: str, keep: bool) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
+async def _reindex(value: dict[str, Any], timeout: float | None) -> "Run":
+    from rotina.knowledge.reindexing import embedded_by
+    from rotina.worker import Client
 
-    from rotina.knowledge.reindexing import reindex as embed_again
+    collection, route = value["collection"], value["route"]
+    async with Client.open(load_settings()) as client:
+        await client.knowledge.get(collection)
+        accepted = await client.start(WORKFLOW, value)
+        click.echo(f"{collection}: run {accepted.id}", err=True)
+        look = partial(embedded_by, client.knowledge, collection, route)
+        return await wait_with_progress(client, accepted.id, collection, look, timeout)
 
-    console = Console(file=sys.stderr)
-    async with open_knowledge() as knowledge:
-        with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task(f"embedding {collection}", total=None)
 
-            def show(done: int, chunks: int) -> None:
-                bar.update(task, completed=done, total=chunks)
-
-            made = await embed_again(knowledge, collection, route, keep=keep, progress=show)
-    click.echo(
-        f"{made.name}: {made.chunks} chunks embedded by route {made.route!r}, model {made.model!r}"
-    )
+def _show_reindexed(run: "Run", value: dict[str, Any], *, as_json: bool) -> bool:
+    """Whether it succeeded."""
+    made = (run.result or {}).get("reindexed")
+    if as_json:
+        told = {"run": str(run.id), "state": run.state, "error": run.error, "reindexed": made}
+        click.echo(json.dumps(told))
+    elif made is None:
+        error = run.error or {"type": run.state, "message": f"run {run.id}"}
+        click.echo(f"{value['collection']}: {error['type']}: {error['message']}", err=True)
+    else:
+        already = " already" if made["unchanged"] else ""
+        click.echo(
+            f"{made['collection']}: {made['chunks']} chunks embedded by route {made['route']!r}, "
+            f"model {made['model']!r}{already}"
+        )
+    return made is not None
 
 
 async def _drop(collection: str, route: str) -> None:

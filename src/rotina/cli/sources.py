@@ -3,12 +3,14 @@
 import asyncio
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rotina.cli.knowledge import kb, open_knowledge
+from rotina.cli.waiting import wait_with_progress
 from rotina.errors import SourceError
 from rotina.settings import load_settings
 
@@ -16,10 +18,8 @@ if TYPE_CHECKING:
     from rotina.knowledge.sources import FollowedSource, Sources
     from rotina.knowledge.sources.model import Gone
     from rotina.runs import Run
-    from rotina.worker import Client
 
 WORKFLOW = "knowledge_sync"
-LOOK_SECONDS = 1.0
 _NAMED = {"folder": "path", "sitemap": "url", "sql": "query", "mailbox": "folder"}
 """Which setting of a kind WHAT is."""
 
@@ -162,38 +162,18 @@ async def _sync(
         for each in wanted:
             value = {"collection": collection, "source": each.name, "retry_failed": retry_failed}
             accepted = await client.start(WORKFLOW, value)
-            run = await _waited(client, accepted.id, known, collection, each.name, timeout)
+            look = partial(_progress, known, collection, each.name)
+            run = await wait_with_progress(client, accepted.id, each.name, look, timeout)
             failed = await known.failed(each)
             good = good and run.state == "succeeded" and not failed
             _show(each.name, run, failed, as_json=as_json)
     return good
 
 
-async def _waited(
-    client: "Client",
-    run_id: Any,
-    known: "Sources",
-    collection: str,
-    name: str,
-    timeout: float | None,
-) -> "Run":
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from rotina.cli.waiting import warn_without_worker
-
-    console = Console(file=sys.stderr)
-    warning = asyncio.create_task(warn_without_worker(client, "sources"))
-    waiting = asyncio.create_task(client.wait(run_id, timeout=timeout))
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(name, total=None)
-        while not waiting.done():
-            await asyncio.wait([waiting], timeout=LOOK_SECONDS)
-            told = await known.get(collection, name)
-            total = told.documents + told.failed
-            bar.update(task, total=total or None, completed=total - told.due)
-    warning.cancel()
-    return await waiting
+async def _progress(known: "Sources", collection: str, name: str) -> tuple[int, int]:
+    told = await known.get(collection, name)
+    total = told.documents + told.failed
+    return total - told.due, total
 
 
 def _show(name: str, run: "Run", failed: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -159,7 +159,7 @@ class KnowledgeBase:
             )
         return str(row["text"])
 
-    async def add(
+    async def add(  # noqa: PLR0913 - each is said of the document
         self,
         collection: str,
         document: Document,
@@ -170,16 +170,20 @@ class KnowledgeBase:
         access: Sequence[str] = (),
         valid_from: datetime | None = None,
         valid_to: datetime | None = None,
+        from_source: bool = False,
     ) -> Added:
         """Chunk, embed and store a document in the place of what its `uri` named before.
 
         `uri` is the document's name unless given. Only chunks that are new are embedded; the same
         content again embeds nothing, and only takes over what is said of it: its metadata, the
         labels of which who searches needs one (`access`; none lets everybody), and from when to
-        when it holds. Raises `CollectionNotFoundError`, `KnowledgeError`, `EmptyDocumentError` or a
-        `ModelError`; then what was stored before stays.
+        when it holds. What is added without `from_source` is a person's, and no sync deletes it;
+        what a sync brings stays a person's unless its content is new.
+
+        Raises `CollectionNotFoundError`, `KnowledgeError`, `EmptyDocumentError` or a `ModelError`;
+        then what was stored before stays.
         """
-        about = About(uri, metadata, language, access, valid_from, valid_to)
+        about = About(uri, metadata, language, access, valid_from, valid_to, from_source)
         found = await self.get(collection)
         prepared = await asyncio.to_thread(prepare, document, found, about, room=self.room(found))
         async with self.scope() as connection:

@@ -14,7 +14,8 @@ from rotina.errors import InvalidInputError, KnowledgeError
 from rotina.knowledge.base import KnowledgeBase
 from rotina.knowledge.chunking import usual_overlap
 from rotina.knowledge.metrics import Answer, Estimate, Span, estimate, measure
-from rotina.knowledge.model import Collection, Language, Weights
+from rotina.knowledge.misses import Missed, tell_missed
+from rotina.knowledge.model import Collection, Language, Passage, Weights
 from rotina.knowledge.refining import Refinement
 from rotina.knowledge.words import guess_language
 
@@ -78,6 +79,19 @@ class Component(BaseModel):
     """The fused search's values less this one's, question by question; empty for itself."""
 
 
+class Weighed(BaseModel):
+    """A weight of the vectors that was tried, and its nDCG."""
+
+    model_config = ConfigDict(frozen=True)
+
+    vectors: float | None
+    """Against words at 1; None is vectors alone."""
+    chosen: Estimate
+    """On the half of the questions that a weight is chosen on, …"""
+    checked: Estimate
+    """… and on the other."""
+
+
 class Swept(BaseModel):
     """A weight of the vectors that was chosen on half of the questions."""
 
@@ -91,6 +105,10 @@ class Swept(BaseModel):
     """… and on the other."""
     default: dict[str, Estimate]
     """The default weights on that other half."""
+    ahead: dict[str, Estimate]
+    """There, the chosen weight's values less the default's, question by question."""
+    tried: list[Weighed]
+    """Vectors alone last."""
 
 
 class ChunkSize(BaseModel):
@@ -120,6 +138,12 @@ class Evaluation(BaseModel):
     components: list[Component]
     worst: list[str]
     """Questions that the fused search answers worst, at most ten."""
+    chunk_limit: int
+    """Characters of the collection's chunks at most."""
+    misses: int
+    """Questions for which the fused search finds nothing right."""
+    missed: list[Missed]
+    """The first of them, at most a hundred."""
     sweep: Swept | None = None
     chunk_sizes: list[ChunkSize] = Field(default_factory=list)
 
@@ -183,9 +207,12 @@ async def evaluate(
     }
     if rerank is not None:
         ways["reranked"] = {"refinement": Refinement(rerank=rerank, rerank_seconds=60)}
-    scores = {name: await searching.scores(options) for name, options in ways.items()}
+    passages = {name: await searching.found(options) for name, options in ways.items()}
+    scores = {name: searching.scored(rows) for name, rows in passages.items()}
     languages = [each.language or guess_language(each.question) for each in asked]
     order = sorted(range(len(asked)), key=lambda n: (scores["fused"]["ndcg"][n], n))
+    misses = [n for n, recall in enumerate(scores["fused"]["recall"]) if recall == 0]
+    questions = [each.question for each in asked]
     return Evaluation(
         collection=collection,
         k=k,
@@ -193,7 +220,16 @@ async def evaluate(
         components=[
             _component(name, own, scores["fused"], languages) for name, own in scores.items()
         ],
-        worst=[asked[n].question for n in order[:10] if scores["fused"]["ndcg"][n] < 1],
+        worst=[questions[n] for n in order[:10] if scores["fused"]["ndcg"][n] < 1],
+        chunk_limit=found.chunk_limit,
+        misses=len(misses),
+        missed=await tell_missed(
+            knowledge,
+            collection,
+            misses,
+            list(zip(questions, languages, answers, passages["fused"], strict=True)),
+            {name: own["recall"] for name, own in scores.items() if name != "fused"},
+        ),
         sweep=await _sweep(searching, scores) if sweep else None,
         chunk_sizes=[
             await _chunk_size(searching, found, limit, scores["fused"]) for limit in chunk_limits
@@ -224,17 +260,27 @@ class _Searching:
         """The same questions to a collection of the same documents."""
         return _Searching(self.knowledge, collection, self.asked, self._answers, self._vectors, k)
 
-    async def scores(self, options: Mapping[str, Any]) -> Scores:
-        """Metrics of each question that all questions have."""
-        told = []
-        for each, answers, vector in zip(self.asked, self._answers, self._vectors, strict=True):
-            found = await self.knowledge.search(
+    async def found(self, options: Mapping[str, Any]) -> list[list[Passage]]:
+        """What is found for each question."""
+        return [
+            await self.knowledge.search(
                 self._collection, each.question, k=self.k, vector=vector, as_of=None, **options
             )
-            spans: list[Span] = [(passage.uri, passage.start, passage.end) for passage in found]
+            for each, vector in zip(self.asked, self._vectors, strict=True)
+        ]
+
+    def scored(self, found: Sequence[Sequence[Passage]]) -> Scores:
+        """Metrics of each question that all questions have."""
+        told = []
+        for passages, answers in zip(found, self._answers, strict=True):
+            spans: list[Span] = [(each.uri, each.start, each.end) for each in passages]
             told.append(measure(spans, answers, self.k))
         shared = [name for name in told[0] if all(name in each for each in told)]
         return {name: [each[name] for each in told] for name in shared}
+
+    async def scores(self, options: Mapping[str, Any]) -> Scores:
+        """Both."""
+        return self.scored(await self.found(options))
 
 
 def _component(name: Any, own: Scores, fused: Scores, languages: Sequence[Language]) -> Component:
@@ -242,10 +288,7 @@ def _component(name: Any, own: Scores, fused: Scores, languages: Sequence[Langua
         language: [n for n, known in enumerate(languages) if known == language]
         for language in sorted(set(languages))
     }
-    behind = {} if name == "fused" else {
-        metric: estimate([a - b for a, b in zip(fused[metric], values, strict=True)])
-        for metric, values in own.items()
-    }  # fmt: skip
+    behind = {} if name == "fused" else _lead(fused, own)
     return Component(
         name=name,
         all=_estimates(own),
@@ -259,6 +302,15 @@ def _estimates(scores: Scores, rows: Sequence[int] | None = None) -> dict[str, E
         name: estimate(values if rows is None else [values[n] for n in rows])
         for name, values in scores.items()
     }
+
+
+def _lead(first: Scores, second: Scores, rows: Sequence[int] | None = None) -> dict[str, Estimate]:
+    """How far the first is ahead, question by question."""
+    ahead = {
+        metric: [a - b for a, b in zip(first[metric], values, strict=True)]
+        for metric, values in second.items()
+    }
+    return _estimates(ahead, rows)
 
 
 async def _sweep(searching: _Searching, scores: Mapping[str, Scores]) -> Swept:
@@ -283,6 +335,15 @@ async def _sweep(searching: _Searching, scores: Mapping[str, Scores]) -> Swept:
         chosen=_estimates(tried[best], first),
         checked=_estimates(tried[best], second),
         default=_estimates(scores["fused"], second),
+        ahead=_lead(tried[best], scores["fused"], second),
+        tried=[
+            Weighed(
+                vectors=weight,
+                chosen=_estimates(tried[weight], first)["ndcg"],
+                checked=_estimates(tried[weight], second)["ndcg"],
+            )
+            for weight in (*SWEPT, None)
+        ],
     )
 
 
@@ -304,10 +365,7 @@ async def _chunk_size(
         found = await searching.elsewhere(name, k).scores({})
     finally:
         await knowledge.delete(name)
-    behind = {
-        metric: estimate([a - b for a, b in zip(own[metric], values, strict=True)])
-        for metric, values in found.items()
-    }
+    behind = _lead(own, found)
     return ChunkSize(limit=limit, chunks=made.chunks, k=k, all=_estimates(found), behind=behind)
 
 

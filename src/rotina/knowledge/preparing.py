@@ -32,6 +32,8 @@ class About:
     valid_from: datetime | None = None
     valid_to: datetime | None = None
     """The first moment when it no longer holds. Both with a time zone."""
+    from_source: bool = False
+    """Whether a source brings it: then it goes when no source lists it any more."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Prepared:
     access: list[str]
     valid_from: datetime | None
     valid_to: datetime | None
+    from_source: bool
     content_hash: str
     chunks: list[Chunk]
 
@@ -81,6 +84,7 @@ def prepare(
         access=sorted(set(about.access)),
         valid_from=about.valid_from,
         valid_to=about.valid_to,
+        from_source=about.from_source,
         content_hash=_content_hash(document, language, None if whole else room, whole=whole),
         chunks=[_whole(document)] if whole else _cut(document, collection, room),
     )

@@ -114,9 +114,11 @@ from rotina.document where collection_id = %(collection_id)s and uri > %(after)s
 order by uri limit %(limit)s;
 
 -- name: keep_document
--- The content is the same: nothing is embedded again, and what is said of it is taken over.
+-- The content is the same: nothing is embedded again, and what is said of it is taken over. A
+-- person who adds what a source has brought makes it theirs; a source takes nothing from a person.
 update rotina.document set metadata = %(metadata)s, access = %(access)s,
     valid_from = %(valid_from)s, valid_to = %(valid_to)s,
+    from_source = from_source and %(from_source)s,
     updated_at = case when (metadata, access, valid_from, valid_to) is not distinct from
         (%(metadata)s::jsonb, %(access)s::text[], %(valid_from)s::timestamptz,
             %(valid_to)s::timestamptz) then updated_at else now() end
@@ -128,21 +130,22 @@ returning id as document_id, chunks, version;
 -- has stored meanwhile with the same content is no next version.
 insert into rotina.document (
     id, tenant, collection_id, uri, name, title, media_type, language, sha256, content_hash,
-    text, pages, headings, metadata, access, valid_from, valid_to, chunks, words
+    text, pages, headings, metadata, access, valid_from, valid_to, from_source, chunks, words
 )
 select id, %(tenant)s, %(collection_id)s, uri, name, title, media_type, language, sha256,
     content_hash, text, pages, headings, metadata,
-    array(select jsonb_array_elements_text(access)), valid_from, valid_to, chunks, words
+    array(select jsonb_array_elements_text(access)), valid_from, valid_to, from_source, chunks,
+    words
 from unnest(
     %(ids)b::uuid[], %(uris)b::text[], %(names)b::text[], %(titles)b::text[],
     %(media_types)b::text[], %(languages)b::text[], %(hashes)b::text[],
     %(content_hashes)b::text[], %(texts)b::text[], %(pages)b::jsonb[], %(headings)b::jsonb[],
     %(metadata)b::jsonb[],
     %(access)b::jsonb[], %(valid_from)b::timestamptz[], %(valid_to)b::timestamptz[],
-    %(chunks)b::integer[], %(words)b::bigint[]
+    %(from_source)b::boolean[], %(chunks)b::integer[], %(words)b::bigint[]
 ) as d (
     id, uri, name, title, media_type, language, sha256, content_hash, text, pages, headings,
-    metadata, access, valid_from, valid_to, chunks, words
+    metadata, access, valid_from, valid_to, from_source, chunks, words
 )
 on conflict (collection_id, uri) do update set
     version = document.version
@@ -153,6 +156,8 @@ on conflict (collection_id, uri) do update set
     headings = excluded.headings,
     metadata = excluded.metadata, access = excluded.access, valid_from = excluded.valid_from,
     valid_to = excluded.valid_to, chunks = excluded.chunks, words = excluded.words,
+    from_source = excluded.from_source
+        and (document.from_source or document.content_hash is distinct from excluded.content_hash),
     updated_at = now()
 returning id, uri, version;
 

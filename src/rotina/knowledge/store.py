@@ -155,6 +155,7 @@ async def keep(
         "access": prepared.access,
         "valid_from": prepared.valid_from,
         "valid_to": prepared.valid_to,
+        "from_source": prepared.from_source,
     }
     cursor = await connection.execute(load_queries("rotina.knowledge")["keep_document"], values)
     row = await cursor.fetchone()
@@ -195,6 +196,7 @@ async def _put_documents(writing: _Writing, batch: Sequence[Prepared]) -> dict[s
             "access": [Jsonb(prepared.access) for prepared in batch],
             "valid_from": [prepared.valid_from for prepared in batch],
             "valid_to": [prepared.valid_to for prepared in batch],
+            "from_source": [prepared.from_source for prepared in batch],
             "chunks": [len(prepared.chunks) for prepared in batch],
             "words": [sum(map(len, writing.words[prepared.uri])) for prepared in batch],
         },

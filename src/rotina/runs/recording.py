@@ -80,6 +80,20 @@ class Recording:
         self._asked[asked] += 1
         return Slot(self, key, plain, await self.known(key, plain))
 
+    async def once(
+        self, kind: str, request: Mapping[str, Any], work: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """What `work` gives, which is JSON; a replay takes it from the record and does nothing.
+
+        It is committed with what comes next: a resumed run may do the work again.
+        """
+        slot = await self.recall(kind, request)
+        if slot.answer is not None:
+            return json.loads(slot.answer)
+        told = await work()
+        slot.add(json.dumps(told).encode())
+        return told
+
     def fact(self, kind: str, request: Mapping[str, Any], tell: Callable[[], int]) -> int:
         """What `tell` says, which no node changes: recorded once a run, for a replay elsewhere."""
         plain, digest = digested(request)

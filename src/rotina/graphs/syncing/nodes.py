@@ -3,7 +3,6 @@ that dies leaves nothing to repeat but what it had under way; storing the same c
 nothing."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -85,11 +84,10 @@ class Nodes:
         context, began = runtime.context, datetime.fromisoformat(state["began"])
 
         async def end(followed: FollowedSource, sources: Sources) -> dict[str, int]:
-            deleted = 0
-            while uris := await sources.gone(followed.id, began, PAGE):
-                if followed.gone == "delete":
-                    deleted += await context.knowledge.discard(state["collection"], uris)
-                await sources.forget(followed.id, uris)
+            deleted, gone = 0, PAGE
+            while gone == PAGE:
+                gone, went = await sources.let_go(state["collection"], followed, began, PAGE)
+                deleted += went
             await context.knowledge.index(await context.knowledge.get(state["collection"]))
             counts = await sources.finish(followed.id, context.run_id, began)
             return {**counts, "deleted": deleted}
@@ -106,16 +104,14 @@ async def _once(
     runtime: Runtime[Context],
     work: Callable[[FollowedSource, Sources], Awaitable[Any]],
 ) -> Any:
-    """What the work gives; a replay takes it from the record and does nothing."""
+    """What the work gives; a replay does nothing."""
     asked = {"collection": state["collection"], "source": state["source"], "number": number}
-    place = await runtime.context.recording.recall(f"sync_{kind}", asked)
-    if place.answer is not None:
-        return json.loads(place.answer)
-    sources = Sources(runtime.context.knowledge)
-    followed = await sources.get(state["collection"], state["source"])
-    told = await work(followed, sources)
-    place.add(json.dumps(told).encode())
-    return told
+
+    async def done() -> Any:
+        sources = Sources(runtime.context.knowledge)
+        return await work(await sources.get(state["collection"], state["source"]), sources)
+
+    return await runtime.context.recording.once(f"sync_{kind}", asked, done)
 
 
 @asynccontextmanager
@@ -141,7 +137,11 @@ async def _stored(
             limits=context.limits,
         )
         added = await context.knowledge.add(
-            collection, document, uri=item["uri"], metadata=item["metadata"]
+            collection,
+            document,
+            uri=item["uri"],
+            metadata=item["metadata"],
+            from_source=True,
         )
     except (SourceError, DocumentError, KnowledgeError) as error:
         return "failed", {"type": type(error).__name__, "message": str(error)[:2000]}

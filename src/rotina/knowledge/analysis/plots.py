@@ -13,25 +13,16 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from rotina.errors import InvalidInputError, KnowledgeError
+from rotina.errors import InvalidInputError
 from rotina.knowledge.analysis.anomaly import Anomalies
 from rotina.knowledge.analysis.classification import Classified
 from rotina.knowledge.analysis.clustering import Clusters
+from rotina.knowledge.analysis.drawing import alt, vl_convert
 from rotina.knowledge.analysis.matrix import unit_rows
 from rotina.knowledge.analysis.recommendation import Recommended
 from rotina.knowledge.analysis.rows import Rows, join_rows
 from rotina.knowledge.analysis.two_samples import Drift
 from rotina.knowledge.analysis.vendi import Diversity
-
-try:
-    import altair as alt
-
-    # It draws.
-    import vl_convert
-except ImportError as error:
-    raise KnowledgeError(
-        f"Plots need a package that is not installed ({error.name}): pip install 'rotina[plots]'"
-    ) from None
 
 MOST_POINTS = 3000
 """Rows on a map; of more a sample."""
@@ -73,10 +64,10 @@ _FEW = 10
 _PERPLEXITY = 30.0
 
 
-def check_plot(path: Path) -> None:
-    """That `save_plot` can write there. Raises `InvalidInputError`."""
-    if path.suffix.lower() not in FORMATS:
-        raise InvalidInputError(f"{path} is no plot: end its name with {', '.join(FORMATS)}")
+def check_plot(path: Path, formats: Sequence[str] = FORMATS) -> None:
+    """That a file of one of these formats can be written there. Raises `InvalidInputError`."""
+    if path.suffix.lower() not in formats:
+        raise InvalidInputError(f"{path} cannot be drawn: end its name with {', '.join(formats)}")
     if not path.absolute().parent.is_dir():
         raise InvalidInputError(f"There is no folder {path.absolute().parent} for {path.name}")
 

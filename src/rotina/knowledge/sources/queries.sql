@@ -54,7 +54,29 @@ where source_id = %(source_id)s and uri = %(uri)s;
 -- name: gone_items
 -- What no listing has told of since this one began, in order. Another sync may have listed meanwhile.
 select uri from rotina.source_item
-where source_id = %(source_id)s and seen_at < %(began)s order by uri limit %(limit)s;
+where source_id = %(source_id)s and seen_at < %(began)s order by uri limit %(limit)s
+for update;
+
+-- name: items_elsewhere
+-- What other sources of the collection list as well, in order.
+select i.source_id, i.uri
+from rotina.source s join rotina.source_item i on i.source_id = s.id
+where s.collection_id = %(collection_id)s and s.id <> %(source_id)s and i.uri = any(%(uris)s::text[])
+order by i.source_id, i.uri
+for update of i;
+
+-- name: take_over
+-- The stored content may be that of the source that lists them no more: what others say is fetched
+-- again, unless a person has said something else.
+update rotina.source_item i set tried = null
+from unnest(%(sources)s::uuid[], %(uris)s::text[]) as l (source_id, uri)
+    join rotina.document d on d.collection_id = %(collection_id)s and d.uri = l.uri and d.from_source
+where i.source_id = l.source_id and i.uri = l.uri;
+
+-- name: discard_gone
+-- Of documents that no source lists any more, those that a source brought.
+delete from rotina.document
+where collection_id = %(collection_id)s and uri = any(%(uris)s::text[]) and from_source;
 
 -- name: forget_items
 -- What is gone.

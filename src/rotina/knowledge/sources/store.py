@@ -134,14 +134,37 @@ class Sources:
             fingerprint=item["fingerprint"], outcome=outcome, error=told,
         )  # fmt: skip
 
-    async def gone(self, source_id: UUID, began: datetime, limit: int) -> list[str]:
-        """URIs that no listing has told of since."""
-        rows = await self._run("gone_items", source_id=source_id, began=began, limit=limit)
-        return [row["uri"] for row in rows]
+    async def let_go(
+        self, collection: str, source: FollowedSource, began: datetime, limit: int
+    ) -> tuple[int, int]:
+        """Forget documents that no listing has told of since; how many, and how many were deleted.
 
-    async def forget(self, source_id: UUID, uris: Sequence[str]) -> None:
-        """Note that these are gone."""
-        await self._run("forget_items", source_id=source_id, uris=list(uris))
+        A document goes when the source does not keep what is gone, a source brought it, and no
+        other source of the collection lists it. What another lists is due there, for the stored
+        content may be this one's. All of it or nothing happens. Raises `CollectionNotFoundError`.
+        """
+        sql = load_queries("rotina.knowledge.sources")
+        lock = load_queries("rotina.knowledge")["lock_collection"]
+        async with self._knowledge.scope() as connection:
+            found = await self._knowledge.find(connection, collection)
+            # Of two sources that let go of the same document, the second sees that the first has.
+            await connection.execute(lock, {"id": found.id})
+            key: dict[str, Any] = {"collection_id": found.id, "source_id": source.id}
+            since = {**key, "began": began, "limit": limit}
+            rows = await (await connection.execute(sql["gone_items"], since)).fetchall()
+            gone = [row["uri"] for row in rows]
+            asked = {**key, "uris": gone}
+            rows = await (await connection.execute(sql["items_elsewhere"], asked)).fetchall()
+            listed = {
+                "sources": [row["source_id"] for row in rows],
+                "uris": [r["uri"] for r in rows],
+            }
+            await connection.execute(sql["take_over"], {**key, **listed})
+            await connection.execute(sql["forget_items"], asked)
+            if source.gone == "keep":
+                return len(gone), 0
+            nowhere = {**key, "uris": sorted(set(gone) - set(listed["uris"]))}
+            return len(gone), (await connection.execute(sql["discard_gone"], nowhere)).rowcount
 
     async def finish(self, source_id: UUID, run_id: UUID, began: datetime) -> dict[str, int]:
         """Note that a run has ended; how many documents had which outcome."""
