@@ -28,6 +28,7 @@ KNOWLEDGE_REINDEX = Workflow(
     input=ReindexInput,
     output=ReindexOutput,
     build=build_reindexing,
+    max_steps=1_000_000,
     queue="cpu",
     # Two at once would do no harm, but embed most of it twice.
     flow=FlowControl(key="collection", running=1),

@@ -27,5 +27,6 @@ KNOWLEDGE_SYNC = Workflow(
     input=SyncInput,
     output=SyncOutput,
     build=build_syncing,
+    max_steps=1_000_000,
     queue="cpu",
 )

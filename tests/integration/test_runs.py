@@ -153,6 +153,27 @@ async def test_a_run_is_driven_to_its_result(
     assert await driver.drive(accepted.id) == "nothing"
 
 
+@pytest.mark.parametrize(("rounds", "ended"), [(40, "succeeded"), (60, "failed")])
+async def test_a_graph_makes_as_many_steps_as_its_workflow_allows(
+    store: RunStore, driver: Driver, rounds: int, ended: str
+) -> None:
+    def turning() -> StateGraph[State, Probe]:
+        graph = StateGraph(State, context_schema=Probe)
+        graph.add_node("add", add)
+        graph.add_edge(START, "add")
+        graph.add_conditional_edges(
+            "add", lambda state: "add" if state["number"] < rounds else END, ["add", END]
+        )
+        return graph
+
+    workflow = Workflow("turning", Number, Number, turning, max_steps=50)
+    driver.registry = Registry([workflow])
+    accepted = await store.accept(workflow, {"number": 0})
+    assert await driver.drive(accepted.id) == ended
+    error = (await store.get(accepted.id)).error
+    assert error is None if ended == "succeeded" else "max_steps" in (error or {})["message"]
+
+
 async def test_an_idempotency_key_names_one_run(store: RunStore) -> None:
     first = await store.accept(ARITHMETIC, {"number": 1}, key="k")
     again = await store.accept(ARITHMETIC, {"number": 1}, key="k")

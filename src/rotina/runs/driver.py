@@ -53,7 +53,6 @@ _Part = tuple[tuple[str, ...], str, dict[str, Any]]
 
 INTERRUPT = "__interrupt__"
 MAX_DELAY = 60.0
-MAX_STEPS = 1000
 WATCH_SECONDS = 0.5
 DATABASE_DOWN = (psycopg.OperationalError, PoolTimeout)
 
@@ -208,7 +207,7 @@ class Driver:
         graph = workflow.graph.copy(update={"checkpointer": checkpointer, "store": store})
         config: RunnableConfig = {
             "configurable": {"thread_id": str(run.id)},
-            "recursion_limit": MAX_STEPS,
+            "recursion_limit": workflow.max_steps,
         }
         final: dict[str, Any] = {}
         asked: list[Interrupt] = []
@@ -273,7 +272,7 @@ def describe(
     """An error as runs keep it: `type`, `message` without secrets, `node`."""
     message = str(error) or repr(error)
     if isinstance(error, GraphRecursionError):
-        message = f"the graph made more than {MAX_STEPS} steps without an end"
+        message = "the graph made more steps than its workflow's max_steps, without an end"
     message = storable(redact(message))[:4000]
     return {"type": type(error).__name__, "message": message, "node": node}
 

@@ -21,7 +21,7 @@ from langgraph.types import Command, Interrupt
 from rotina.errors import ReplayError, RunNotFoundError
 from rotina.runs import questions
 from rotina.runs.children import Child, Children
-from rotina.runs.driver import INTERRUPT, MAX_STEPS, Attempt, describe, final_output
+from rotina.runs.driver import INTERRUPT, Attempt, describe, final_output
 from rotina.runs.effects import Act, Effects, Receipt, Reconcile, Transaction
 from rotina.runs.record import Decided, Record, Told, Waited
 from rotina.runs.recording import Recording, digested
@@ -219,7 +219,7 @@ async def _through(workflow: Workflow, tape: _Tape, context: Any) -> dict[str, A
     graph = workflow.graph.copy(update={"checkpointer": saver, "store": store})
     config: RunnableConfig = {
         "configurable": {"thread_id": str(uuid4())},
-        "recursion_limit": MAX_STEPS,
+        "recursion_limit": workflow.max_steps,
     }
     entry: Any = tape.record.run.input
     while True:

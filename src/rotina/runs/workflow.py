@@ -54,6 +54,9 @@ class Workflow:
     """Limits on how many start and are under way; None: as many as there are workers for."""
     priority: int = 0
     """Of its runs, where the starter names none: higher goes first within a tenant."""
+    max_steps: int = 1000
+    """Supersteps that an attempt may make: a graph that never ends fails. One that goes through a
+    table batch by batch takes more."""
 
     def __post_init__(self) -> None:
         """Refuse limits by a field that the input does not have."""
