@@ -15,6 +15,7 @@ from rotina.gateway.prompts import PromptReference, Prompts, Rendered
 from rotina.gateway.retry import RetryPolicy
 from rotina.gateway.shared import Shared
 from rotina.gateway.tokens import TokenCount, count_tokens
+from rotina.gateway.vector_cache import KeptVector, PostgresVectorCache, VectorCache
 
 __all__ = [
     "AnswerCache",
@@ -29,12 +30,14 @@ __all__ = [
     "Embeddings",
     "Gateway",
     "Guard",
+    "KeptVector",
     "MemoryLedger",
     "Message",
     "ModelCall",
     "Observer",
     "PostgresCache",
     "PostgresLedger",
+    "PostgresVectorCache",
     "PromptReference",
     "Prompts",
     "Rendered",
@@ -44,6 +47,7 @@ __all__ = [
     "Times",
     "TokenCount",
     "Usage",
+    "VectorCache",
     "count_tokens",
     "purge_content",
     "redact",

@@ -75,14 +75,15 @@ async def drop_space(knowledge: KnowledgeBase, collection: str, route: str) -> N
 
 async def _begin(knowledge: KnowledgeBase, collection: Collection, route: str) -> Space:
     for space in collection.spaces:
-        if (
-            space.route == route
-            and space.state == "current"
-            and not await _is_stale(knowledge, space)
-        ):
-            raise KnowledgeError(
-                f"{collection.name!r} is embedded by route {route!r} already: name another route"
-            )
+        if space.route == route and space.state == "current":
+            if not await _is_stale(knowledge, space):
+                raise KnowledgeError(
+                    f"{collection.name!r} is embedded by route {route!r} already: name another "
+                    "route"
+                )
+            # Behind the same name and address; the cache would give the old model's vectors.
+            async with knowledge.scope() as connection:
+                await _rows(connection, "forget_model", {"model": space.model})
         if space.state == "building":
             if space.route == route:
                 return space
@@ -110,7 +111,8 @@ async def _is_stale(knowledge: KnowledgeBase, space: Space) -> bool:
     """Whether the route leads to another model now than when the space was filled."""
     if space.model is None:
         return False
-    answer = await knowledge.gateway.embed(["?"], route=space.route, record=False)
+    # The server itself is asked: a cache would tell of the model that was there.
+    answer = await knowledge.gateway.embed(["?"], route=space.route, record=False, cache=False)
     return (answer.model, len(answer.vectors[0])) != (space.model, space.dimension)
 
 
