@@ -28,6 +28,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from rotina.errors import SettingsError
 from rotina.tables import (
+    VECTOR_SECONDS,
     Budget,
     Capability,
     DatabaseUrl,
@@ -47,6 +48,7 @@ __all__ = [
     "CONVENTIONAL",
     "OPENAI_URL",
     "SERVICES_FILE",
+    "VECTOR_SECONDS",
     "Budget",
     "Capability",
     "DatabaseUrl",
@@ -391,7 +393,7 @@ def _with_openai(values: dict[str, Any], settings: Settings) -> dict[str, Any]:
     if settings.embedding_model is not None:
         deployments["openai-embed"] = {"model": settings.embedding_model, **endpoint}
         if "embed" not in declared:
-            routes["embed"] = {"deployments": ["openai-embed"]}
+            routes["embed"] = {"deployments": ["openai-embed"], "cache_seconds": VECTOR_SECONDS}
     return {**values, "deployments": deployments, "routes": routes}
 
 

@@ -45,6 +45,9 @@ RedisUrl = Annotated[SecretStr, _url("redis", "rediss", "unix")]
 ModelUrl = Annotated[SecretStr, _url("http", "https")]
 
 
+VECTOR_SECONDS = 7 * 24 * 3600
+"""How long the standard route `embed` gives a vector again."""
+
 Capability = Literal[
     "tools", "json_schema", "logprobs", "vision", "embeddings", "rerank", "reasoning",
 ]  # fmt: skip
@@ -91,6 +94,10 @@ class Deployment(BaseModel):
     """Calls under way at once from one process."""
     timeout: float = Field(default=300.0, gt=0)
     """Seconds for one call, from connecting to the last byte."""
+    batch_texts: int = Field(default=32, ge=1)
+    """Texts to embed in one request; every known server takes 32."""
+    batch_chars: int | None = Field(default=None, ge=1)
+    """Characters of these together; None: no limit. A longer text is asked for alone."""
     idle_timeout: float = Field(default=60.0, gt=0)
     """Seconds between two pieces of a stream, once the first has come."""
     rpm: int | None = Field(default=None, ge=1)
@@ -210,7 +217,8 @@ class Route(BaseModel):
     weights: dict[str, PositiveFloat] = Field(default_factory=dict)
     """For `weighted`: how often each is first, in relation to the others; 1 where none is given."""
     cache_seconds: int | None = Field(default=None, ge=1)
-    """How long an answer at temperature 0 is given again to the same question of its tenant."""
+    """How long an answer at temperature 0, or a vector, is given again to the same question, or
+    text, of its tenant."""
     similar: SimilarCache | None = None
     """Give an answer at temperature 0 again to a question of its tenant that means the same."""
     repairs: int = Field(default=1, ge=0, le=5)

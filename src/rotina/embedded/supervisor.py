@@ -18,7 +18,7 @@ from rotina.embedded.lock import hold
 from rotina.embedded.process import Program, free_port, write_private
 from rotina.embedded.weights import Weights, cache_folder, fetch, manifest
 from rotina.errors import EmbeddedError
-from rotina.settings import SERVICES_FILE, Services, Settings
+from rotina.settings import SERVICES_FILE, VECTOR_SECONDS, Services, Settings
 
 CELERY = (("worker", "io"), ("worker", "cpu"), ("beat",))
 """The `rotina` commands that `up` keeps running."""
@@ -206,7 +206,7 @@ class _Supervisor:
         if models.EMBED in files:
             _, path = files[models.EMBED]
             embed = models.embedding_server(data / "embed", path=path, port=ports.of("embed"))
-            _offer(services, models.EMBED, embed, ("embed",))
+            _offer(services, models.EMBED, embed, ("embed",), cache_seconds=VECTOR_SECONDS)
             yield Child(embed.program, embed.ready)
 
     def _migrate(self, services: Services) -> None:
@@ -267,10 +267,14 @@ class _Ports:
 
 
 def _offer(
-    services: Services, deployment: str, server: models.ModelServer, routes: Sequence[str]
+    services: Services,
+    deployment: str,
+    server: models.ModelServer,
+    routes: Sequence[str],
+    **policy: Any,
 ) -> None:
     services.deployments[deployment] = server.deployment
-    entry: dict[str, Any] = {"deployments": [deployment]}
+    entry: dict[str, Any] = {"deployments": [deployment], **policy}
     services.routes.update(dict.fromkeys(routes, entry))
 
 

@@ -23,6 +23,7 @@ from rotina.gateway.prompts import PromptReference, Prompts, Rendered
 from rotina.gateway.retry import RetryPolicy
 from rotina.gateway.shared import Shared
 from rotina.gateway.tokens import TokenCount, count_tokens
+from rotina.gateway.vector_cache import KeptVector, PostgresVectorCache, VectorCache
 
 __all__ = [
     "AnswerCache",
@@ -37,12 +38,14 @@ __all__ = [
     "Embeddings",
     "Gateway",
     "Guard",
+    "KeptVector",
     "MemoryLedger",
     "Message",
     "ModelCall",
     "Observer",
     "PostgresCache",
     "PostgresLedger",
+    "PostgresVectorCache",
     "PromptReference",
     "Prompts",
     "RankedDocument",
@@ -54,6 +57,7 @@ __all__ = [
     "Times",
     "TokenCount",
     "Usage",
+    "VectorCache",
     "count_tokens",
     "purge_content",
     "redact",

@@ -144,8 +144,10 @@ class _CallFacts(BaseModel):
     latency_ms: int
     attempts: int
     cost_usd: Decimal | None
+    cached: int = 0
+    """Vectors that were given before: tokens and cost are those of the others."""
     call_id: UUID | None = None
-    """The call's row in the ledger."""
+    """The call's row in the ledger; None where every vector was given before."""
 
 
 class Embeddings(_CallFacts):

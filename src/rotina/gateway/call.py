@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,7 +26,15 @@ from rotina.errors import (
     ModelTimeoutError,
     ModelUnreachableError,
 )
-from rotina.gateway.answer import ChatAnswer, ChatChunk, ChatRequest, Message, Reply, Usage
+from rotina.gateway.answer import (
+    ChatAnswer,
+    ChatChunk,
+    ChatRequest,
+    Embeddings,
+    Message,
+    Reply,
+    Usage,
+)
 from rotina.gateway.budget import (
     GRACE,
     NOTHING,
@@ -96,7 +104,7 @@ async def open_stream(provider: Provider, request: ChatRequest) -> OpenedStream:
     return None, stream
 
 
-async def record_cached(records: Records, origin: Origin, answer: ChatAnswer) -> None:
+async def record_cached(records: Records, origin: Origin, answer: ChatAnswer | Embeddings) -> None:
     """Write the row of an answer that came out of the cache."""
     row = ModelCall(
         id=uuid7(),
@@ -106,7 +114,7 @@ async def record_cached(records: Records, origin: Origin, answer: ChatAnswer) ->
         route=answer.route,
         deployment=answer.deployment,
         model=answer.model,
-        kind="chat",
+        kind="chat" if isinstance(answer, ChatAnswer) else "embedding",
         outcome=CACHED,
         prompt_tokens=0,
         completion_tokens=0,
@@ -185,6 +193,9 @@ class Call:
         """The answer that this call repeats on another deployment, for comparison."""
         self.agreement: float | None = None
         self.upstream = 0.0
+        self._under_way = 0
+        """Requests; the time of several at once counts once."""
+        self._asked = 0.0
         self._first: float | None = None
 
     async def admit(self, wanted: ChatRequest, rounds: int = 1) -> ChatRequest:
@@ -324,7 +335,9 @@ class Call:
         if usage is not None and usage.prompt_tokens is not None:
             tokens = usage.prompt_tokens + (usage.completion_tokens or 0)
             spent = Spent(self._cost(), tokens, self._gpu_seconds())
-        elif self.attempts == 0 or (isinstance(error, UNPAID) and not self._begun):
+        elif self.attempts == 0 or (
+            usage is None and isinstance(error, UNPAID) and not self._begun
+        ):
             spent = NOTHING
         self.lane.purse.store.settle(self.id, spent)
 
@@ -363,6 +376,21 @@ class Call:
                 raise
 
         return await with_retries(once, self.lane.retry, self._deadline, patient=self._patient)
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[None]:
+        """Wait, in turn, for room for one more request of this call beside those under way."""
+        lane, tenant = self.lane, self._origin.tenant
+        await lane.slots.acquire(tenant)
+        try:
+            taken = None if lane.limiter is None else await lane.limiter.beside(tenant)
+            try:
+                yield
+            finally:
+                if taken is not None and lane.limiter is not None:
+                    lane.limiter.end(taken, None)
+        finally:
+            lane.slots.release()
 
     async def rest(self, opened: OpenedStream) -> AsyncGenerator[ChatChunk, None]:
         """The pieces of an opened stream, each within the deadline."""
@@ -409,7 +437,9 @@ class Call:
         assert self._deadline is not None, "the call has a slot"
         pause = None if idle is None else self._now() + idle
         paused = pause is not None and pause < self._deadline
-        asked = time.perf_counter()
+        if not self._under_way:
+            self._asked = time.perf_counter()
+        self._under_way += 1
         try:
             async with asyncio.timeout_at(pause if paused else self._deadline):
                 return await step
@@ -425,7 +455,9 @@ class Call:
                 "(`timeout` of the deployment or the call), or ask for less"
             ) from None
         finally:
-            self.upstream += time.perf_counter() - asked
+            self._under_way -= 1
+            if not self._under_way:
+                self.upstream += time.perf_counter() - self._asked
 
     def _begin(self) -> None:
         self._clock = time.perf_counter()

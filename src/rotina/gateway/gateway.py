@@ -6,11 +6,11 @@ import copy
 import functools
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from rotina.errors import ModelError, ModelRequestError, RotinaError
@@ -26,17 +26,18 @@ from rotina.gateway.asking import Terms, ask, pieces
 from rotina.gateway.budget import BudgetStore, Need
 from rotina.gateway.cache import AnswerCache, PostgresCache, Shelf, key_of
 from rotina.gateway.call import Call, Origin, record_cached
-from rotina.gateway.check import Assembly, check_reply, check_vectors, not_valid
+from rotina.gateway.check import Assembly, check_reply, not_valid
 from rotina.gateway.continued import Seam, may_go_on, rest_of
 from rotina.gateway.doubt import judged, unsure
+from rotina.gateway.embedding import vectors_of
+from rotina.gateway.first import first_answer
 from rotina.gateway.guards import Guarded, Guards
 from rotina.gateway.ladder import Ladder, Learned
 from rotina.gateway.lane import Lanes
-from rotina.gateway.ledger import CallKind, CallLedger
+from rotina.gateway.ledger import CallLedger
 from rotina.gateway.observer import DeploymentState, Observer
 from rotina.gateway.partial import values
 from rotina.gateway.postgres_ledger import PostgresLedger
-from rotina.gateway.race import race
 from rotina.gateway.recorder import Recorded, Recorder
 from rotina.gateway.reranking import need_of, scored
 from rotina.gateway.retry import RetryPolicy
@@ -56,17 +57,19 @@ from rotina.gateway.shared import Shared
 from rotina.gateway.similar import SimilarShelf, split
 from rotina.gateway.structured import Contract, Schema
 from rotina.gateway.truncate import Policy
+from rotina.gateway.vector_cache import (
+    Known,
+    PostgresVectorCache,
+    VectorCache,
+    VectorShelf,
+    model_key,
+)
 from rotina.settings import Capability, Route, Settings
 
 if TYPE_CHECKING:
     from rotina.database.pool import Pool
 
 log = logging.getLogger(__name__)
-
-Answered = TypeVar("Answered", ChatAnswer, Embeddings, Reranking)
-
-EMBEDDING_BATCH = 32
-"""Texts a request: the most that every known server takes (TEI's default limit)."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,11 @@ class Gateway:
         cache: AnswerCache | None = None,
         shared: Shared | None = None,
         observer: Observer | None = None,
+        vectors: VectorCache | None = None,
     ) -> None:
         """Does no I/O. Without a ledger no call is recorded; without `shared` the limits of
         deployments are those of this process, and so are circuits; `observer` is told of each
-        call.
+        call. `cache` keeps answers, `vectors` keeps embeddings, where a route asks for it.
 
         Raises `SettingsError` when the settings have budgets and there is no store for them, or an
         option that a provider does not know.
@@ -111,6 +115,7 @@ class Gateway:
         self._origin = Origin(settings.tenant, run_id=None, node=None, observer=observer)
         self._recorder: Recorder | None = None
         self._cache = cache
+        self._vectors = vectors
         self._learned = Learned()
         self._guards = Guards(settings)
 
@@ -118,7 +123,7 @@ class Gateway:
     def with_database(
         cls, settings: Settings, pool: "Pool", *, observer: Observer | None = None
     ) -> Self:
-        """A gateway with ledger, budgets and cache in PostgreSQL, and with the limits and circuits
+        """A gateway with ledger, budgets and caches in PostgreSQL, and with the limits and circuits
         of all processes in Redis where the settings have one; the caller closes `pool`."""
         ledger = PostgresLedger(pool, strict=settings.strict_holds)
         return cls(
@@ -126,6 +131,7 @@ class Gateway:
             ledger,
             budgets=ledger,
             cache=PostgresCache(pool),
+            vectors=PostgresVectorCache(pool),
             shared=Shared.of(settings),
             observer=observer,
         )
@@ -283,7 +289,7 @@ class Gateway:
                 why = await judged(self.unrecorded().chat, wanted, masked, policy.judge)
             return why
 
-        answer = await self._first(
+        answer = await first_answer(
             "chat", choice, None, asked, question.place, origin, policy.hedge, doubts
         )
         self._mirror(origin, route, policy, wanted, terms, answer)
@@ -421,34 +427,60 @@ class Gateway:
         route: str = "embed",
         timeout: float | None = None,
         record: bool = True,
+        cache: bool = True,
     ) -> Embeddings:
-        """One vector a text, asked for in batches of `EMBEDDING_BATCH`, one after the other.
+        """One vector a text; equal texts are asked for once, in batches, some of them at once.
 
         No text, no request. Errors as in `chat`; a batch that fails fails the call. `record=False`
         for vectors that are stored elsewhere at once: a run's record need not hold them too.
+        `cache=False` for texts of which nobody would delete the vectors that a cache has.
         """
         place = await self._place("embedding", route, {"texts": list(texts)}) if record else None
         if place is not None and place.answer is not None:
             return Embeddings.model_validate_json(place.answer)
+        shelf = self._vector_shelf(route) if cache else None
+        known = Known() if shelf is None else await shelf.find(texts)
+        wanted = [text for text in dict.fromkeys(texts) if text not in known.vectors]
+        if known.vectors and not wanted:
+            name = self._able(route, {"embeddings"})[0]
+            answer = known.answer(texts, route, name)
+            await record_cached(self._lanes.records, self._origin, answer)
+        else:
+            fresh = await self._embedded(wanted, route, timeout)
+            if not known.is_of(fresh):  # the server was given another model behind the same name
+                known, wanted = Known(), list(dict.fromkeys(texts))
+                fresh = await self._embedded(wanted, route, timeout)
+            if shelf is not None:
+                await shelf.keep(wanted, fresh)
+            answer = known.joined(texts, wanted, fresh)
+        if place is not None:
+            await place.keep(answer.model_dump_json().encode())
+        return answer
+
+    async def _embedded(
+        self, texts: Sequence[str], route: str, timeout: float | None
+    ) -> Embeddings:
         chain = await self._guards.chain(route)
-        texts = texts if chain is None else await chain.texts(texts)
+        sent = texts if chain is None else await chain.texts(texts)
         choice = self._choice(route, timeout, (), one_model=True, needed={"embeddings"})
 
         async def ask(call: Call) -> Embeddings:
-            lane = call.lane
-            vectors: list[list[float]] = []
             async with call:
-                for start in range(0, len(texts), EMBEDDING_BATCH):
-                    batch = list(texts[start : start + EMBEDDING_BATCH])
-                    reply = await call.tried(functools.partial(lane.provider.embed, batch))
-                    call.count(reply.usage, reply.model)
-                    vectors += reply.vectors
-                    size = len(vectors[0]) if vectors else 0
-                    check_vectors(reply.vectors, len(batch), size, lane)
+                vectors = await vectors_of(call, sent)
             return Embeddings(vectors=vectors, **call.facts())
 
-        need = functools.partial(Need.of, texts, 0, texts=len(texts))
-        return await self._first("embedding", choice, need, ask, place, self._origin)
+        need = functools.partial(Need.of, sent, 0, texts=len(sent))
+        return await first_answer("embedding", choice, need, ask, None, self._origin)
+
+    def _vector_shelf(self, route: str) -> VectorShelf | None:
+        """The place of the route's vectors, where it has a cache; they are all of one model."""
+        settings, tenant = self._lanes.settings, self._origin.tenant
+        name = self._able(route, {"embeddings"})[0]
+        seconds = settings.routes[route].cache_seconds
+        if seconds is None or self._vectors is None:
+            return None
+        key = model_key(settings.deployments[name], self._guards.tables(route))
+        return VectorShelf(self._vectors, tenant, key, seconds)
 
     async def rerank(
         self,
@@ -483,7 +515,7 @@ class Gateway:
             return Reranking(results=results[:top_n], **call.facts())
 
         need = functools.partial(need_of, query, documents)
-        return await self._first("rerank", choice, need, ask, place, self._origin)
+        return await first_answer("rerank", choice, need, ask, place, self._origin)
 
     def reranks(self, route: str) -> bool:
         """Whether a deployment of the route is declared to `rerank`."""
@@ -523,8 +555,7 @@ class Gateway:
     ) -> Choice:
         """The deployments to ask; `one_model`: vectors of two models cannot be compared."""
         settings = self._lanes.settings
-        names = able(settings, route, allowed(settings, route, self._origin.tenant), needed)
-        lanes = [self._lanes.get(route, name) for name in names]
+        lanes = [self._lanes.get(route, name) for name in self._able(route, needed)]
         if one_model:
             model = lanes[0].deployment.model
             lanes = [lane for lane in lanes if lane.deployment.model == model]
@@ -532,48 +563,9 @@ class Gateway:
             lanes = ranked(settings.routes[route], lanes, lambda: beginning(messages))
         return Choice.of(lanes, timeout)
 
-    async def _first(
-        self,
-        kind: CallKind,
-        choice: Choice,
-        need: Callable[[], Need] | None,
-        ask: Callable[[Call], Awaitable[Answered]],
-        place: Recorded | None,
-        origin: Origin,
-        hedge: Literal["p95"] | float | None = None,
-        doubts: Callable[[Answered], Awaitable[str | None]] | None = None,
-    ) -> Answered:
-        """The first answer of the choice that is one, kept where a run records."""
-
-        def next_call() -> Call:
-            return Call(kind, choice, origin, need, keeps=place is not None)
-
-        doubted: tuple[Answered, Call] | None = None
-        while True:
-            call = next_call()
-            after = call.lane.pace.p95 if hedge == "p95" else hedge
-            try:
-                if after is None or choice.last:
-                    found = await ask(call), call
-                else:
-                    found = await race(ask, call, next_call, after)
-            except ModelError as error:
-                if choice.goes_on(call.lane, error):
-                    continue
-                if doubted is None:
-                    raise
-                found = doubted  # better than nothing
-            else:
-                why = None if doubts is None or choice.over else await doubts(found[0])
-                if why is not None:
-                    log.info("%s answered, but %s; asking %s", call.lane, why, choice.lanes[0])
-                    doubted = found
-                    continue
-            answer, call = found
-            if place is not None:
-                await place.keep(answer.model_dump_json().encode())
-                await call.entered()
-            return answer
+    def _able(self, route: str, needed: AbstractSet[Capability]) -> list[str]:
+        settings = self._lanes.settings
+        return able(settings, route, allowed(settings, route, self._origin.tenant), needed)
 
     async def _place(self, kind: str, route: str, request: Mapping[str, Any]) -> Recorded | None:
         if self._recorder is None:

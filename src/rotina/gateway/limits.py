@@ -159,6 +159,11 @@ class Limiter:
         if self._allowance.rpm is not None:
             await self._take(tenant, Share(requests=1), patient=True)
 
+    async def beside(self, tenant: str) -> Share:
+        """Wait for a slot for one more request of a call that has its share already."""
+        parallel = self._allowance.parallel is not None
+        return await self._take(tenant, Share(slots=int(parallel)), patient=True)
+
     async def _take(self, tenant: str, wish: Share, *, patient: bool) -> Share:
         if not self._callers and self._covers(wish):
             self._share.add(wish, -1)

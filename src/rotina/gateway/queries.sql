@@ -73,6 +73,28 @@ with gone as (
 )
 select (select count(*) from gone) + (select count(*) from alike) as deleted;
 
+-- name: find_vectors
+-- Those of some texts by one model that are still good, the last that was kept first.
+select text, named, vector from rotina.embedding_cache
+where tenant = %(tenant)s and model = %(model)s and text = any(%(texts)s::bytea[])
+    and expires_at > now()
+order by expires_at desc;
+
+-- name: keep_vectors
+-- The last ones count; in order, so that two writers never wait for each other in a circle.
+insert into rotina.embedding_cache (tenant, text, model, named, vector, expires_at)
+select %(tenant)s, text, %(model)s, %(named)s, vector, now() + make_interval(secs => %(seconds)s)
+from unnest(%(texts)b::bytea[], %(vectors)b::bytea[]) as v (text, vector) order by text
+on conflict (tenant, text, model) do update
+set named = excluded.named, vector = excluded.vector, expires_at = excluded.expires_at;
+
+-- name: purge_vectors
+-- What nobody is given any more, of all tenants: the owner's policy shows it nothing else.
+delete from rotina.embedding_cache where ctid = any(array(
+    select ctid from rotina.embedding_cache where expires_at <= now() limit %(limit)s
+    for update skip locked
+));
+
 -- name: mirrors
 -- Mirrored calls beside the calls that they repeat, by route and pair of deployments.
 select own.route, own.deployment, mirror.deployment as mirror, count(*) as calls,

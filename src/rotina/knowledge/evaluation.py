@@ -364,9 +364,18 @@ async def _chunk_size(
         made = await knowledge.get(name)
         found = await searching.elsewhere(name, k).scores({})
     finally:
-        await knowledge.delete(name)
+        await _drop_copy(knowledge, name, collection)
     behind = _lead(own, found)
     return ChunkSize(limit=limit, chunks=made.chunks, k=k, all=_estimates(found), behind=behind)
+
+
+async def _drop_copy(knowledge: KnowledgeBase, name: str, collection: Collection) -> None:
+    """Delete a copy of the collection; the next comparison finds its vectors in the cache."""
+    copy = await knowledge.get(name)
+    values = {"collection_id": collection.id, "copy_id": copy.id, "home": copy.home}
+    async with knowledge.scope() as connection:
+        await connection.execute(load_queries("rotina.knowledge")["hand_over_vectors"], values)
+    await knowledge.delete(name)
 
 
 async def _located(

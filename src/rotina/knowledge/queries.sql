@@ -42,6 +42,19 @@ update rotina.space set dimension = %(dimension)s, model = %(model)s where id = 
 -- What other processes remember of the collection is stale from now on.
 update rotina.collection set generation = generation + 1 where id = %(id)s;
 
+-- name: hand_over_vectors
+-- What the cache has of a copy's chunks outlives the copy, but no change of what it is a copy of.
+update rotina.embedding_cache set collection_id = %(collection_id)s
+where tenant = rotina.current_tenant() and text = any(array(
+    select rotina.embedded_hash(c.context, c.text) from rotina.chunk c
+    where c.home = %(home)s and c.collection_id = %(copy_id)s
+));
+
+-- name: forget_model
+-- What the cache has of a model that a server had; reads all that the tenant has there.
+delete from rotina.embedding_cache
+where tenant = rotina.current_tenant() and named = %(model)s::text;
+
 -- name: empty_collection
 -- Chunks and vectors go first: their tables are known only to their owner.
 select rotina.empty_collection(%(id)s);

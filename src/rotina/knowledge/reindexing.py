@@ -63,8 +63,9 @@ async def begin(knowledge: KnowledgeBase, collection: str, route: str) -> Space:
     when another route is being built, or a `ModelError`.
     """
     found = await knowledge.get(collection)
-    # The route is tried before a space is there that it should fill.
-    answer = await knowledge.gateway.embed(["?"], route=route, record=False)
+    # The route is tried before a space is there that it should fill: at its server, for a cache
+    # would tell of the model that was there.
+    answer = await knowledge.gateway.embed(["?"], route=route, record=False, cache=False)
     leads = answer.model, len(answer.vectors[0])
     sql = load_queries("rotina.knowledge")
     space_id = uuid7()
@@ -74,9 +75,14 @@ async def begin(knowledge: KnowledgeBase, collection: str, route: str) -> Space:
     }  # fmt: skip
     async with knowledge.scope() as connection:
         await connection.execute(sql["lock_collection"], {"id": found.id})
-        taken = _taken(await knowledge.find(connection, collection), route, leads)
+        found = await knowledge.find(connection, collection)
+        taken = _taken(found, route, leads)
         if taken is not None:
             return taken
+        for space in found.spaces:
+            if space.route == route:
+                # Another model behind the same name: the cache would give the old one's vectors.
+                await connection.execute(sql["forget_model"], {"model": space.model})
         await connection.execute(sql["insert_space"], row)
         await connection.execute(sql["settle_space"], {"id": space_id})
         return _space(await knowledge.find(connection, collection), space_id)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rotina.database import Pool, open_pool
-from rotina.gateway import Gateway, PostgresCache, purge_content
+from rotina.gateway import Gateway, PostgresCache, PostgresVectorCache, purge_content
 from rotina.graphs.context import Context, make_context
 from rotina.knowledge.loading import Limits
 from rotina.knowledge.memory import sweep_memory
@@ -259,6 +259,7 @@ class Runtime:
                 if deleted:
                     logger.info("%d recorded answers were old enough to go", deleted)
                 await PostgresCache(pool).purge()
+                await PostgresVectorCache(pool).purge()
                 await sweep_memory(pool)
                 await purge_content(pool, self._settings.store_prompts_days)
             except Exception:  # as above

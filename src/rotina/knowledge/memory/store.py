@@ -125,8 +125,9 @@ class RotinaStore(BaseStore):
         ]
         if not texts:
             return {}
+        # Values go when they are deleted or expire, and nobody would look for them in a cache.
         answer = await self._knowledge.gateway.unrecorded().embed(
-            [text for _, _, text in texts], route=self._route
+            [text for _, _, text in texts], route=self._route, cache=False
         )
         matrix = await asyncio.to_thread(scale, answer.vectors)
         found: dict[_Place, list[dict[str, Any]]] = {}
