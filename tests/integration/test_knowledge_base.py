@@ -573,6 +573,7 @@ async def test_a_tenant_cannot_write_for_another(knowledge: KnowledgeBase, pool:
         "hashes": [""], "content_hashes": [""], "texts": [""], "pages": [Jsonb([])],
         "headings": [Jsonb([])],
         "metadata": [Jsonb({})], "access": [Jsonb([])], "valid_from": [None], "valid_to": [None],
+        "from_source": [False],
         "chunks": [0], "words": [0],
     }  # fmt: skip
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
