@@ -137,7 +137,7 @@ async def test_tokens_are_a_budget_where_nothing_has_a_price(stage: Stage) -> No
 
 async def test_a_context_is_held_for_each_text(stage: Stage) -> None:
     stage.model.script = None
-    texts = ["word " * 60] * 3  # of 300 bytes
+    texts = [f"wor{number} " * 60 for number in range(3)]  # of 300 bytes
     refused = pytest.raises(BudgetExceededError, match="the call may take 768 tokens")
     async with stage.gateway({"all": Budget(tokens=767)}, context=256) as gateway:
         with refused:
