@@ -1,6 +1,7 @@
 """The neighbours that the gateway is measured beside, installed into the user's cache folder.
 
-`requirements.txt` is compiled from `requirements.in`, and `vectorstore.txt` from `vectorstore.in`.
+`requirements.txt` is compiled from `requirements.in`, and `vectorstore.txt` from `vectorstore.in`;
+`embedding.txt` is what pip makes of `embedding.in`.
 `package.json` holds the HTTP server under
 Portkey at the version of Portkey's own lock file: with the later one that npm would choose, every
 stream is a 500 (Portkey-AI/gateway issue 1389).
@@ -17,8 +18,11 @@ from rotina.embedded.weights import cache_folder
 PACKAGES = Path(__file__).parent / "package.json"
 
 
-def python(kind: str = "requirements") -> Path | None:
-    """An interpreter that has the Python peers of `KIND.txt`; None, said aloud, without them."""
+def python(kind: str = "requirements", *, pip: bool = False) -> Path | None:
+    """An interpreter that has the Python peers of `KIND.txt`; None, said aloud, without them.
+
+    With `pip` it is pip that looks for them, where its own settings say: torch has many places.
+    """
     wanted = Path(__file__).parent / f"{kind}.txt"
     folder = _folder("peers", wanted)
     found = folder / "bin" / "python"
@@ -29,9 +33,12 @@ def python(kind: str = "requirements") -> Path | None:
     try:
         # What an attempt that was broken off has left is made anew.
         subprocess.run(
-            [uv, "venv", "-q", "--clear", "--python", sys.executable, folder], check=True
+            [uv, "venv", "-q", "--clear", "--seed", "--python", sys.executable, folder], check=True
         )
-        subprocess.run([uv, "pip", "install", "-q", "--python", found, "-r", wanted], check=True)
+        install = [str(found), "-m", "pip", "install"]
+        if not pip:
+            install = [uv, "pip", "install", "--python", str(found)]
+        subprocess.run([*install, "-q", "-r", wanted], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"the Python peers are missing: {error}")
         return None

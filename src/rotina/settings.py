@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     """The embedding model behind the same endpoint; unset keeps embeddings embedded."""
     embedded_model: Literal["qwen2.5-1.5b", "qwen2.5-0.5b"] = "qwen2.5-1.5b"
     """The chat model that `rotina up` runs when no model URL is set."""
+    embedding_folder: Path | None = None
+    """The folder of a sentence-transformers model in ONNX form that `rotina up` serves as `embed`;
+    None: the embedded one. Relative to the project's folder."""
     deployments: dict[str, Deployment] = Field(default_factory=dict)
     routes: dict[str, Route] = Field(default_factory=dict)
     tenant_tags: dict[str, frozenset[str]] = Field(default_factory=dict)
@@ -215,6 +218,12 @@ class Settings(BaseSettings):
     def data_path(self) -> Path:
         """`data_dir` as an absolute path."""
         return (self.project_dir / self.data_dir).resolve()
+
+    @property
+    def embedding_path(self) -> Path | None:
+        """`embedding_folder` as an absolute path."""
+        folder = self.embedding_folder
+        return None if folder is None else (self.project_dir / folder).resolve()
 
     @property
     def prompts_path(self) -> Path:

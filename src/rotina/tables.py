@@ -84,7 +84,7 @@ class Deployment(BaseModel):
     structured_output: Literal["json_schema", "tool", "grammar", "prompt"] = "json_schema"
     """How a schema is asked for: as `response_format` (`json_schema`), as a tool that must be
     called (`tool`), as vLLM's `structured_outputs` (`grammar`), or only in words (`prompt`)."""
-    context: int = Field(default=8192, ge=256)
+    context: int = Field(default=8192, ge=64)
     """Tokens that prompt and answer may fill together."""
     tokenizer: str | None = None
     """A vocabulary of OpenAI's (`o200k_base`, …) or the path of the model's `tokenizer.json`."""

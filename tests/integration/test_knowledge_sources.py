@@ -693,7 +693,7 @@ async def test_what_older_versions_have_synced_goes_too(stage: Stage, tmp_path: 
     await Sources(stage.knowledge).follow("help", {"kind": "folder", "path": str(tmp_path)})
     await sync(stage, "folder")
     await stage.knowledge.add("help", load(b"Mine.", name="mine.txt"))
-    migration = (files("rotina.database.sql") / "00.03.00_33_pre_from_source.sql").read_text()
+    migration = (files("rotina.database.sql") / "00.03.00_25_pre_from_source.sql").read_text()
     async with stage.pool.connection() as connection:
         await connection.execute("alter table rotina.document drop column from_source")
         await connection.execute(migration.encode())

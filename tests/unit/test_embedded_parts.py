@@ -17,9 +17,10 @@ from rotina.embedded import account, lock, model_server, process, wheels
 from rotina.embedded.children import Child, Children
 from rotina.embedded.process import Program
 from rotina.embedded.project import require_project
-from rotina.embedded.supervisor import Parts, embedded_parts
+from rotina.embedded.supervisor import Parts, _Ports, _Supervisor, embedded_parts
 from rotina.errors import AlreadyRunningError, EmbeddedError, SettingsError
-from rotina.settings import Settings, load_settings
+from rotina.settings import Deployment, Services, Settings, load_settings
+from tests.sentence_model import write_model
 
 PROJECT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
@@ -27,6 +28,14 @@ GIB = 1 << 30
 
 def program(folder: Path, code: str) -> Program:
     return Program("tiny", (sys.executable, "-c", code), folder / "tiny.log")
+
+
+class Silent:
+    """A supervisor's report that nobody reads."""
+
+    def line(self, text: str) -> None: ...
+
+    def progress(self, name: str, done: int, total: int) -> None: ...
 
 
 class TestParts:
@@ -55,6 +64,24 @@ class TestParts:
         monkeypatch.setenv("ROTINA_EMBEDDING_MODEL", "vectors")
 
         assert not embedded_parts(load_settings(tmp_path, services=False)).embed
+
+    def test_a_folder_with_an_embedding_model_is_served_instead_of_a_download(
+        self, tmp_path: Path
+    ) -> None:
+        write_model(tmp_path / "models" / "tiny")
+        settings = Settings(project_dir=tmp_path, embedding_folder=Path("models/tiny"))
+        supervisor = _Supervisor(settings, Silent(), Children(print, []))
+        parts = Parts(postgres=False, valkey=False, chat=False, embed=True)
+        services = Services(supervisor_pid=1)
+
+        assert supervisor._fetch(parts) == {}
+        [child] = supervisor._models(parts, {}, _Ports(tmp_path / "ports.json"), services)
+
+        assert child.program.name == "embed"
+        deployment = Deployment.model_validate(services.deployments["embedded-embed"])
+        assert (deployment.model, deployment.context) == ("tiny", 64)
+        assert deployment.tokenizer == str(tmp_path / "models" / "tiny" / "tokenizer.json")
+        assert services.routes["embed"]["cache_seconds"] > 0
 
     def test_one_of_the_two_chat_routes_is_not_enough(self, tmp_path: Path) -> None:
         (tmp_path / "rotina.toml").write_text(

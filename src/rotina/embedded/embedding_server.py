@@ -1,9 +1,11 @@
-"""The embedding model: Universal Sentence Encoder (multilingual) behind OpenAI's wire protocol.
+"""The embedding model behind OpenAI's wire protocol: Universal Sentence Encoder (multilingual), or
+a sentence-transformers model that the settings name (`sentence_encoder.py`).
 
 `python -m rotina.embedded.embedding_server CONFIGURATION` is what the supervisor starts. It serves
-`POST /v1/embeddings`, `GET /v1/models` and `GET /health` on 127.0.0.1. A vector has 512 dimensions
-and length 1, and depends on its own text only: the quantised model gives slightly different
-vectors to texts that share a batch, so each text is run alone (which is no slower, ~1 ms).
+`POST /v1/embeddings`, `GET /v1/models` and `GET /health` on 127.0.0.1. A vector of the first model
+has 512 dimensions and length 1, and depends on its own text only: the quantised model gives
+slightly different vectors to texts that share a batch, so each text is run alone (which is no
+slower, ~1 ms).
 
 Yang et al., "Multilingual Universal Sentence Encoder for Semantic Retrieval", ACL 2020.
 """
@@ -18,6 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from rotina.embedded.sentence_encoder import SentenceEncoder
+from rotina.embedded.sentence_model import read_model
+from rotina.errors import ContextTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -41,9 +47,11 @@ class EmbeddingConfiguration(BaseModel):
     model: str
     """The name callers use."""
     path: Path
+    """The file of Universal Sentence Encoder, or the folder of a sentence-transformers model."""
     port: int
     api_key: SecretStr
     threads: int
+    """Requests that are worked on at once, each by one processor."""
 
 
 class EmbeddingRequest(BaseModel):
@@ -52,7 +60,7 @@ class EmbeddingRequest(BaseModel):
     input: str | list[str]
     model: str
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Literal[512] | None = None
+    dimensions: int | None = None
     user: str | None = Field(default=None, exclude=True)
 
     def texts(self) -> list[str]:
@@ -69,7 +77,9 @@ class EmbeddingRequest(BaseModel):
 
 
 class Encoder:
-    """The model, loaded once; safe to call from several threads."""
+    """Universal Sentence Encoder, loaded once; safe to call from several threads."""
+
+    dimensions = DIMENSIONS
 
     def __init__(self, path: Path) -> None:
         import onnxruntime  # noqa: PLC0415 - only this process needs it
@@ -92,7 +102,7 @@ class Encoder:
 class Endpoint:
     """The HTTP side."""
 
-    def __init__(self, encoder: Encoder, model: str, threads: int) -> None:
+    def __init__(self, encoder: Encoder | SentenceEncoder, model: str, threads: int) -> None:
         self._encoder = encoder
         self._model = model
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
@@ -113,7 +123,7 @@ class Endpoint:
     async def embeddings(self, request: "web.Request") -> "web.StreamResponse":
         """`POST /v1/embeddings`.
 
-        The model counts no tokens, so `usage` says zero.
+        Tokens are not counted: `usage` says zero.
         """
         from aiohttp import web  # noqa: PLC0415
 
@@ -126,8 +136,14 @@ class Endpoint:
             return _refusal(400, str(error))
         if asked.model != self._model:
             return _refusal(404, f"model {asked.model!r} is not served here, {self._model!r} is")
+        own = self._encoder.dimensions
+        if asked.dimensions not in (None, own):
+            return _refusal(400, f"dimensions: {self._model!r} has {own}, not {asked.dimensions}")
         loop = asyncio.get_running_loop()
-        vectors = await loop.run_in_executor(self._pool, self._encoder.encode, texts)
+        try:
+            vectors = await loop.run_in_executor(self._pool, self._encoder.encode, texts)
+        except ContextTooLongError as error:
+            return _refusal(400, str(error), "context_length_exceeded")
         data = [
             {"object": "embedding", "index": index, "embedding": _encoded(vector, asked)}
             for index, vector in enumerate(vectors)
@@ -164,10 +180,10 @@ def _encoded(vector: "Vector", asked: EmbeddingRequest) -> Any:
     return vector.tolist()
 
 
-def _refusal(status: int, message: str) -> "web.StreamResponse":
+def _refusal(status: int, message: str, code: str | None = None) -> "web.StreamResponse":
     from aiohttp import web  # noqa: PLC0415
 
-    body = {"error": {"message": message, "type": "invalid_request_error", "code": None}}
+    body = {"error": {"message": message, "type": "invalid_request_error", "code": code}}
     return web.json_response(body, status=status)
 
 
@@ -181,7 +197,9 @@ def main(path: Path) -> None:
     from aiohttp import web  # noqa: PLC0415
 
     configuration = EmbeddingConfiguration.model_validate(json.loads(path.read_text("utf-8")))
-    endpoint = Endpoint(Encoder(configuration.path), configuration.model, configuration.threads)
+    path = configuration.path
+    encoder = SentenceEncoder(read_model(path)) if path.is_dir() else Encoder(path)
+    endpoint = Endpoint(encoder, configuration.model, configuration.threads)
     web.run_app(
         application(endpoint, configuration.api_key),
         host="127.0.0.1",

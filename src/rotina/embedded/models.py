@@ -11,6 +11,7 @@ from rotina.embedded.capacity import processors
 from rotina.embedded.embedding_server import EmbeddingConfiguration
 from rotina.embedded.model_server import SLOT_CONTEXT, ChatConfiguration, fitting_slots
 from rotina.embedded.process import Program, secret_file, write_private
+from rotina.embedded.sentence_model import SentenceModel
 from rotina.embedded.weights import Weights
 
 CHAT = "embedded-chat"
@@ -65,10 +66,12 @@ def chat_server(data: Path, *, model: str, weights: Weights, path: Path, port: i
     return ModelServer(program, port, deployment)
 
 
-def embedding_server(data: Path, *, path: Path, port: int) -> ModelServer:
-    """The embedding model, whose verified file is at `path`."""
+def embedding_server(
+    data: Path, *, path: Path, port: int, served: SentenceModel | None = None
+) -> ModelServer:
+    """The embedding model, whose verified file is at `path`, or `served`, whose folder is."""
     configuration = EmbeddingConfiguration(
-        model=EMBEDDING_MODEL,
+        model=EMBEDDING_MODEL if served is None else served.name,
         path=path,
         port=port,
         api_key=secret_file(data / "api_key"),
@@ -76,7 +79,10 @@ def embedding_server(data: Path, *, path: Path, port: int) -> ModelServer:
     )
     module = "rotina.embedded.embedding_server"
     program = _program("embed", module, data, configuration)
-    return ModelServer(program, port, _deployment(configuration))
+    deployment = _deployment(configuration)
+    if served is not None:
+        deployment |= {"context": served.tokens, "tokenizer": str(served.tokenizer)}
+    return ModelServer(program, port, deployment)
 
 
 def _deployment(served: ChatConfiguration | EmbeddingConfiguration) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from rotina.embedded import models, postgres, valkey
 from rotina.embedded.children import Child, Children
 from rotina.embedded.lock import hold
 from rotina.embedded.process import Program, free_port, write_private
+from rotina.embedded.sentence_model import read_model
 from rotina.embedded.weights import Weights, cache_folder, fetch, manifest
 from rotina.errors import EmbeddedError
 from rotina.settings import SERVICES_FILE, VECTOR_SECONDS, Services, Settings
@@ -142,7 +143,10 @@ class _Supervisor:
         files = self._fetch(parts)
         services = Services(supervisor_pid=os.getpid())
         ports = _Ports(self.settings.data_path / "ports.json")
-        batch = [*self._servers(parts, ports, services), *self._models(files, ports, services)]
+        batch = [
+            *self._servers(parts, ports, services),
+            *self._models(parts, files, ports, services),
+        ]
         server_port = ports.of("server")
         ports.keep()
         self.children.start(batch, timeout)
@@ -168,7 +172,7 @@ class _Supervisor:
         wanted: dict[str, str] = {}
         if parts.chat:
             wanted[models.CHAT] = self.settings.embedded_model
-        if parts.embed:
+        if parts.embed and self.settings.embedding_folder is None:
             wanted[models.EMBED] = models.EMBEDDING_MODEL
         known, cache = manifest(), cache_folder(self.settings.cache_dir)
         return {
@@ -192,7 +196,11 @@ class _Supervisor:
             yield Child(broker.program, lambda: valkey.answers(broker.url))
 
     def _models(
-        self, files: dict[str, tuple[Weights, Path]], ports: "_Ports", services: Services
+        self,
+        parts: Parts,
+        files: dict[str, tuple[Weights, Path]],
+        ports: "_Ports",
+        services: Services,
     ) -> Iterator[Child]:
         data = self.settings.data_path
         if models.CHAT in files:
@@ -203,11 +211,21 @@ class _Supervisor:
             )
             _offer(services, models.CHAT, chat, ("fast", "smart"))
             yield Child(chat.program, chat.ready)
-        if models.EMBED in files:
-            _, path = files[models.EMBED]
-            embed = models.embedding_server(data / "embed", path=path, port=ports.of("embed"))
-            _offer(services, models.EMBED, embed, ("embed",), cache_seconds=VECTOR_SECONDS)
-            yield Child(embed.program, embed.ready)
+        if parts.embed:
+            yield self._embedding(files, ports, services)
+
+    def _embedding(
+        self, files: dict[str, tuple[Weights, Path]], ports: "_Ports", services: Services
+    ) -> Child:
+        folder = self.settings.embedding_path
+        embed = models.embedding_server(
+            self.settings.data_path / "embed",
+            path=files[models.EMBED][1] if folder is None else folder,
+            port=ports.of("embed"),
+            served=None if folder is None else read_model(folder),
+        )
+        _offer(services, models.EMBED, embed, ("embed",), cache_seconds=VECTOR_SECONDS)
+        return Child(embed.program, embed.ready)
 
     def _migrate(self, services: Services) -> None:
         from rotina.database import migrate  # noqa: PLC0415 - importing psycopg takes a while
