@@ -43,7 +43,9 @@ async def query_as_tenant(
     """
     entered = {"tenant": tenant, **(settings or {})}
     enter = enter or SQL(load_queries("rotina.database")["enter_tenant"])
-    async with pool.connection() as connection, connection.pipeline():
-        await connection.execute(enter, entered)
-        cursor = await connection.execute(statement, values, binary=binary)
+    async with pool.connection() as connection:
+        async with connection.pipeline():
+            await connection.execute(enter, entered)
+            cursor = await connection.execute(statement, values, binary=binary)
+        # Within the pipeline this would ask the server for what it has, and then for its end.
         return await cursor.fetchall()

@@ -284,6 +284,7 @@ declare
     plural boolean;
     numbers bigint[];
     scores float8[];
+    picked integer;
 begin
     -- First as they are asked, then what looks like those that no chunk has.
     loop
@@ -330,6 +331,8 @@ begin
             group by t.word
         ) s
     ) w using (word);
+    -- Those that are picked are put in order again where commoner words count as well.
+    picked := case when false = any(taken) then 2 * wanted else wanted end;
     select array_agg(s.number order by s.score desc, s.number),
         array_agg(s.score order by s.score desc, s.number)
     into numbers, scores
@@ -352,14 +355,14 @@ begin
         group by p.number
         order by score desc, number
         -- Who is judged, or dead, is known later.
-        limit case when not judged then 2 * wanted + own.dead end
+        limit case when not judged then own.dead + picked end
     ) s;
     return query execute format(
         'select b.id, (b.score + %s) / $7 as score '
         'from ('
         'select c.id, c.words, c.length, s.score '
         'from unnest($5, $6) as s (number, score) join rotina.%I c on c.number = s.number '
-        '%s limit 2 * $8) b '
+        '%s limit $13) b '
         'order by score desc, b.id limit $8',
         case when false = any(taken) then rotina.commoner_parts() else '0' end,
         rotina.table_of('chunk', own.home),
@@ -378,7 +381,7 @@ begin
             from unnest(weights, taken) with ordinality as w (weight, taken, place)
             where not w.taken order by w.place
         ),
-        least_part, by_length;
+        least_part, by_length, picked;
 end
 $$;
 
