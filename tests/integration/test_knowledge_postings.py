@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from rotina.database import Pool, query_as_tenant
+from rotina.database import Pool, migrate, migrations, open_pool, query_as_tenant, tenant_scope
+from rotina.gateway import Gateway
 from rotina.knowledge import About, KnowledgeBase, Passage, Weights
 from rotina.knowledge import base as base_module
 from rotina.knowledge import search as search_module
@@ -206,3 +207,75 @@ async def test_what_a_filter_leaves_is_not_asked_at_each_search(
     await both.search("settled", "order", filter={"n": 1})
     await both.search("settled", "order", filter={"n": 1})
     assert len(asked) == 4
+
+
+OLD_CHUNK = """
+    insert into rotina.chunk (
+        home, id, tenant, collection_id, document_id, index, span_start, span_end, section,
+        context, text, length, words
+    ) select c.home, gen_random_uuid(), 'acme', c.id, d.id, 0, 0, length(d.text), '', '', d.text,
+        2, to_tsvector('english', d.text)
+    from rotina.collection c join rotina.document d on d.collection_id = c.id where d.uri = %s
+"""
+OLD_DOCUMENT = """
+    insert into rotina.document (
+        id, tenant, collection_id, uri, name, media_type, language, sha256, content_hash, text,
+        pages, metadata, chunks, words
+    ) values (gen_random_uuid(), 'acme', %s, %s, %s, '', 'en', '', '', %s, '[]', '{}', 1, 2)
+"""
+
+
+async def test_collections_from_before_are_found_by_words(
+    empty_database_url: str,
+    gateway: Gateway,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the pool and settled; and what code from before inserts while it is replaced."""
+    every = migrations._own()
+    before = [each for each in every if each.name < "00.03.00_21"]
+    monkeypatch.setattr(migrations, "_own", lambda: before)
+    await migrate(empty_database_url)
+
+    async def insert(name: str, uri: str) -> None:
+        async with tenant_scope(pool, "acme") as connection:
+            cursor = await connection.execute(
+                "select id from rotina.collection where name = %s", [name]
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            await connection.execute(OLD_DOCUMENT, [row["id"], uri, uri, f"Refund {uri}"])
+            await connection.execute(OLD_CHUNK, [uri])
+
+    async with open_pool(empty_database_url) as pool:
+        for name in ("pooled", "settled"):
+            async with tenant_scope(pool, "acme") as connection:
+                await connection.execute(
+                    "insert into rotina.collection (id, tenant, name, language) "
+                    "values (gen_random_uuid(), 'acme', %s, 'en')",
+                    [name],
+                )
+                await connection.execute(
+                    "insert into rotina.space (id, tenant, collection_id, route, state, model, "
+                    "dimension) select gen_random_uuid(), 'acme', id, 'embed', 'current', 'm', 5 "
+                    "from rotina.collection where name = %s",
+                    [name],
+                )
+            for number in range(3):
+                await insert(name, f"{name}{number}")
+        async with tenant_scope(pool, "acme") as connection:
+            await connection.execute(
+                "select rotina.settle_collection(id) from rotina.collection where name = 'settled'"
+            )
+        monkeypatch.setattr(migrations, "_own", lambda: [*before, every[len(before)]])
+        await migrate(empty_database_url)
+        await insert("pooled", "pooled3")
+        await insert("settled", "settled3")
+        monkeypatch.setattr(migrations, "_own", lambda: every)
+        await migrate(empty_database_url)
+    async with open_pool(empty_database_url) as pool:
+        base = KnowledgeBase(pool, gateway, "acme")
+        for name in ("pooled", "settled"):
+            found = await base.search(name, "refund", weights=WORDS)
+            assert sorted(each.uri for each in found) == [f"{name}{n}" for n in range(4)]
+        collection = await base.get("settled")
+        assert (collection.unposted, collection.is_settled) == (1, True)

@@ -15,6 +15,18 @@ alter table rotina.collection
 -- Counts from 1 within a collection, in the order of insertion.
 alter table rotina.chunk add column number integer not null default 0;
 
+-- Code from before numbers none.
+create function rotina.number_chunk() returns trigger
+language plpgsql as $$
+begin
+    update rotina.collection set numbered = numbered + 1 where id = new.collection_id
+    returning numbered into new.number;
+    return new;
+end
+$$;
+create trigger chunk_numbered before insert on rotina.chunk
+    for each row when (new.number = 0) execute function rotina.number_chunk();
+
 -- It has no policy and no grants: only functions of the owner read and write it.
 create table rotina.posting (
     home uuid not null,
@@ -452,24 +464,6 @@ begin
     analyze rotina.document_part;
     update rotina.collection set home = id, generation = generation + 1 where id = own.id;
     perform rotina.post_words(own.id, 0);
-end
-$$;
-
-create or replace function rotina.empty_collection(collection uuid) returns void
-language plpgsql security definer set search_path = public, pg_temp as $$
-declare
-    own rotina.collection := rotina.own_collection(collection);
-    space uuid;
-begin
-    for space in select s.id from rotina.space s where s.collection_id = own.id loop
-        perform rotina.empty_space(space);
-    end loop;
-    if own.home = rotina.pool() then
-        delete from rotina.chunk_pool where collection_id = own.id;
-    else
-        delete from rotina.posting where home = own.home;
-        execute format('drop table rotina.%I', rotina.table_of('chunk', own.id));
-    end if;
 end
 $$;
 
