@@ -4,6 +4,8 @@ import asyncio
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -15,6 +17,7 @@ from rotina.database import (
     open_pool,
     pending_migrations,
 )
+from rotina.database.arrays import Integers, Texts, Uuids
 from rotina.errors import DatabaseError
 
 SQL = Path(__file__).resolve().parents[2] / "src/rotina/database/sql"
@@ -113,3 +116,20 @@ def test_a_bad_query_file_is_refused(
         load_queries(package.name)
     module = sys.modules.pop(package.name)
     assert isinstance(module, ModuleType)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (Texts(["a", "ção 👩‍👧", None, "", "\\ {} , \" '"]), "text[]"),
+        (Texts(), "text[]"),
+        (Integers([0, -1, None, 2**31 - 1]), "integer[]"),
+        (Uuids([UUID(int=7), UUID(int=2**128 - 1)]), "uuid[]"),
+        (Uuids(), "uuid[]"),
+    ],
+)
+async def test_arrays_arrive_as_they_are(database_url: str, given: Any, kind: str) -> None:
+    async with open_pool(database_url) as pool, pool.connection() as connection:
+        cursor = await connection.execute(f"select %b::{kind} as value".encode(), [given])
+        row = await cursor.fetchone()
+    assert row == {"value": list(given)}

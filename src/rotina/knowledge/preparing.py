@@ -136,8 +136,8 @@ def _check_storable(prepared: Prepared) -> None:
         ) from None
     if not all(isinstance(label, str) and label for label in prepared.access):
         raise KnowledgeError(f"The access labels of {prepared.uri!r} have to be texts, none empty")
-    texts = [prepared.document.text, prepared.uri, *prepared.access, *_texts(json.loads(told))]
-    if not all(map(_is_text, texts)):
+    texts = [prepared.document.text, prepared.uri, *prepared.access]
+    if not _is_storable(told) or not all(map(_is_text, texts)):
         raise KnowledgeError(
             f"{prepared.uri!r} or its metadata holds NUL characters or lone surrogates, which "
             "PostgreSQL cannot store: take them out"
@@ -150,6 +150,13 @@ def is_storable(value: Any) -> bool:
         told = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         return False
+    return _is_storable(told)
+
+
+def _is_storable(told: str) -> bool:
+    """Whether JSON holds only characters that PostgreSQL has; it is written in ASCII."""
+    if "\\u0000" not in told and "\\ud" not in told:
+        return True
     return all(map(_is_text, _texts(json.loads(told))))
 
 

@@ -146,16 +146,17 @@ insert into rotina.document (
     text, pages, headings, metadata, access, valid_from, valid_to, from_source, chunks, words
 )
 select id, %(tenant)s, %(collection_id)s, uri, name, title, media_type, language, sha256,
-    content_hash, text, pages, headings, metadata,
-    array(select jsonb_array_elements_text(access)), valid_from, valid_to, from_source, chunks,
-    words
+    content_hash, text, pages::jsonb, headings::jsonb, metadata::jsonb,
+    case when access = '[]' then '{}' else array(
+        select jsonb_array_elements_text(access::jsonb)
+    ) end, valid_from, valid_to, from_source, chunks, words
 from unnest(
     %(ids)b::uuid[], %(uris)b::text[], %(names)b::text[], %(titles)b::text[],
     %(media_types)b::text[], %(languages)b::text[], %(hashes)b::text[],
-    %(content_hashes)b::text[], %(texts)b::text[], %(pages)b::jsonb[], %(headings)b::jsonb[],
-    %(metadata)b::jsonb[],
-    %(access)b::jsonb[], %(valid_from)b::timestamptz[], %(valid_to)b::timestamptz[],
-    %(from_source)b::boolean[], %(chunks)b::integer[], %(words)b::bigint[]
+    %(content_hashes)b::text[], %(texts)b::text[], %(pages)b::text[], %(headings)b::text[],
+    %(metadata)b::text[], %(access)b::text[], %(valid_from)b::timestamptz[],
+    %(valid_to)b::timestamptz[], %(from_source)b::boolean[], %(chunks)b::integer[],
+    %(words)b::integer[]
 ) as d (
     id, uri, name, title, media_type, language, sha256, content_hash, text, pages, headings,
     metadata, access, valid_from, valid_to, from_source, chunks, words

@@ -4,6 +4,7 @@ A chunk whose text and headings are the same as before stays as it is, with its 
 space; only what is new is inserted, and only that has to be embedded.
 """
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
@@ -17,8 +18,10 @@ from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 from rotina.database import load_queries
+from rotina.database.arrays import Integers, Texts, Uuids
 from rotina.errors import CollectionNotFoundError, KnowledgeChangedError, KnowledgeError
 from rotina.knowledge.chunking import with_context
+from rotina.knowledge.document import Heading, Page
 from rotina.knowledge.model import Added, Collection, Space
 from rotina.knowledge.preparing import Prepared
 from rotina.knowledge.vectors import reals
@@ -181,24 +184,24 @@ async def _put_documents(writing: _Writing, batch: Sequence[Prepared]) -> dict[s
         {
             "tenant": writing.tenant,
             "collection_id": writing.collection.id,
-            "ids": ids,
-            "uris": [prepared.uri for prepared in batch],
-            "names": [document.name for document in documents],
-            "titles": [document.metadata.get("title") for document in documents],
-            "media_types": [document.media_type for document in documents],
-            "languages": [prepared.language for prepared in batch],
-            "hashes": [document.sha256 for document in documents],
-            "content_hashes": [prepared.content_hash for prepared in batch],
-            "texts": [document.text for document in documents],
-            "pages": [Jsonb([page.model_dump() for page in each.pages]) for each in documents],
-            "headings": [Jsonb([one.model_dump() for one in each.headings]) for each in documents],
-            "metadata": [Jsonb(dict(prepared.metadata)) for prepared in batch],
-            "access": [Jsonb(prepared.access) for prepared in batch],
+            "ids": Uuids(ids),
+            "uris": Texts(prepared.uri for prepared in batch),
+            "names": Texts(document.name for document in documents),
+            "titles": Texts(document.metadata.get("title") for document in documents),
+            "media_types": Texts(document.media_type for document in documents),
+            "languages": Texts(prepared.language for prepared in batch),
+            "hashes": Texts(document.sha256 for document in documents),
+            "content_hashes": Texts(prepared.content_hash for prepared in batch),
+            "texts": Texts(document.text for document in documents),
+            "pages": Texts(_spans(document.pages) for document in documents),
+            "headings": Texts(_spans(document.headings) for document in documents),
+            "metadata": Texts(json.dumps(prepared.metadata) for prepared in batch),
+            "access": Texts(json.dumps(prepared.access) for prepared in batch),
             "valid_from": [prepared.valid_from for prepared in batch],
             "valid_to": [prepared.valid_to for prepared in batch],
             "from_source": [prepared.from_source for prepared in batch],
-            "chunks": [len(prepared.chunks) for prepared in batch],
-            "words": [sum(map(len, writing.words[prepared.uri])) for prepared in batch],
+            "chunks": Integers(len(prepared.chunks) for prepared in batch),
+            "words": Integers(sum(map(len, writing.words[prepared.uri])) for prepared in batch),
         },
     )
     # The others have the ids that they were stored with.
@@ -263,20 +266,20 @@ async def _insert_chunks(writing: _Writing, batch: Sequence[Prepared]) -> None:
             "home": writing.home,
             "tenant": writing.tenant,
             "collection_id": writing.collection.id,
-            "ids": [chunk_id for chunk_id, _, _ in writing.fresh],
-            "documents": [document_id for _, document_id, _ in writing.fresh],
-            "indexes": [place for _, _, (_, place) in writing.fresh],
-            "starts": [each.start for each in chunks],
-            "ends": [each.end for each in chunks],
-            "pages": [each.page for each in chunks],
-            "sections": [section(each.headings) for each in chunks],
-            "contexts": [each.context for each in chunks],
-            "texts": [each.text for each in chunks],
-            "lengths": [len(each) for each in words],
-            "words": [" ".join(each) for each in words],
-            "configurations": [
+            "ids": Uuids(chunk_id for chunk_id, _, _ in writing.fresh),
+            "documents": Uuids(document_id for _, document_id, _ in writing.fresh),
+            "indexes": Integers(place for _, _, (_, place) in writing.fresh),
+            "starts": Integers(each.start for each in chunks),
+            "ends": Integers(each.end for each in chunks),
+            "pages": Integers(each.page for each in chunks),
+            "sections": Texts(section(each.headings) for each in chunks),
+            "contexts": Texts(each.context for each in chunks),
+            "texts": Texts(each.text for each in chunks),
+            "lengths": Integers(len(each) for each in words),
+            "words": Texts(" ".join(each) for each in words),
+            "configurations": Texts(
                 CONFIGURATIONS[of[uri].language] for _, _, (uri, _) in writing.fresh
-            ],
+            ),
         },
     )
 
@@ -284,7 +287,7 @@ async def _insert_chunks(writing: _Writing, batch: Sequence[Prepared]) -> None:
 async def _insert_words(writing: _Writing, words: AbstractSet[str]) -> None:
     if words:
         # In order, so that two writers never wait for each other in a circle.
-        values = {"collection_id": writing.collection.id, "words": sorted(words)}
+        values = {"collection_id": writing.collection.id, "words": Texts(sorted(words))}
         await writing.run("insert_words", values)
 
 
@@ -309,8 +312,8 @@ async def _insert_vectors(writing: _Writing, space: Space, embedded: Sequence[Em
             "tenant": writing.tenant,
             "values": reals(matrix),
             "dimension": matrix.shape[1],
-            "chunks": [chunk_id for chunk_id, _, _ in writing.fresh],
-            "documents": [document_id for _, document_id, _ in writing.fresh],
+            "chunks": Uuids(chunk_id for chunk_id, _, _ in writing.fresh),
+            "documents": Uuids(document_id for _, document_id, _ in writing.fresh),
         },
     )
 
@@ -340,3 +343,8 @@ async def _claim(
 def section(headings: Sequence[str]) -> str:
     """Headings as one text, outermost first."""
     return " › ".join(headings)
+
+
+def _spans(parts: Sequence[Page] | Sequence[Heading]) -> str:
+    """Pages or headings as JSON."""
+    return json.dumps([part.model_dump() for part in parts]) if parts else "[]"
