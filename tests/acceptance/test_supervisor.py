@@ -253,15 +253,16 @@ def test_two_checkouts_side_by_side(project: Project) -> None:
 
 
 def test_a_worker_that_keeps_dying_ends_it_with_its_log(project: Project) -> None:
-    """The app it names does not exist, so `rotina worker` ends at once."""
+    """The app it names cannot be imported, so `rotina worker` ends at once."""
+    (project.folder / "broken_app.py").write_text("import no_such_library\n")
     toml = project.folder / "rotina.toml"
-    toml.write_text('app = "no_such_app"\n' + toml.read_text())
+    toml.write_text('app = "broken_app"\n' + toml.read_text())
 
     ended = project.call("up")
 
     assert ended.returncode == 1
     assert "died 5 times in a row" in ended.stderr
-    assert "no_such_app" in ended.stderr
+    assert "no_such_library" in ended.stderr
     assert project.processes() == []
 
 
