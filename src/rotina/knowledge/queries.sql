@@ -285,13 +285,13 @@ from rotina.document where collection_id = %(id)s;
 
 -- name: enter_search
 -- As `enter_tenant`, and for HNSW: look at enough neighbours, go on while a filter rejects them.
--- Compiling a plan to machine code takes longer than running it; so does planning again what has no
--- choice to make.
+-- Compiling a plan to machine code takes longer than running it; so does planning again: ids and
+-- limits stand in the statement's text, and it is the same plan whatever is asked and filtered.
 select set_config('role', 'rotina_tenant', true), set_config('rotina.tenant', %(tenant)s, true),
     set_config('hnsw.ef_search', %(candidates)s, true),
     set_config('hnsw.iterative_scan', 'relaxed_order', true),
     set_config('hnsw.max_scan_tuples', '200000', true), set_config('jit', 'off', true),
-    set_config('plan_cache_mode', %(plans)s, true);
+    set_config('plan_cache_mode', 'force_generic_plan', true);
 
 -- name: estimate_documents
 -- How many PostgreSQL expects behind a filter.

@@ -15,9 +15,9 @@ begin
         return false;
     end if;
     place := rotina.table_of('embedding', wanted);
-    needed := own.chunks * (2 * indexed.dimension + 400) * 6 / 5 / 1024;
+    needed := own.chunks * (2 * indexed.dimension + 800) * 6 / 5 / 1024;
     perform set_config(
-        'maintenance_work_mem', least(greatest(needed, 65536), 1572864) || 'kB', true);
+        'maintenance_work_mem', least(greatest(needed, 65536), 1835008) || 'kB', true);
     execute format(
         'create index if not exists %I on rotina.%I '
         'using hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops)',
