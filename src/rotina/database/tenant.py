@@ -35,17 +35,19 @@ async def query_as_tenant(
     enter: SQL | None = None,
     settings: Mapping[str, str] | None = None,
     binary: bool = False,
+    timeout: float | None = None,
 ) -> list[DictRow]:
-    """The rows of one statement in the tenant's scope, in one round trip.
+    """The rows of one statement in the tenant's scope, in one round trip; none where it has none.
 
     A pipeline of an autocommit connection is one transaction, as `tenant_scope`'s. `enter` stands
-    in for `enter_tenant`, and may set more with `settings`.
+    in for `enter_tenant`, and may set more with `settings`. `timeout` is for a connection, in
+    seconds; the pool's unless given.
     """
     entered = {"tenant": tenant, **(settings or {})}
     enter = enter or SQL(load_queries("rotina.database")["enter_tenant"])
-    async with pool.connection() as connection:
+    async with pool.connection(timeout=timeout) as connection:
         async with connection.pipeline():
             await connection.execute(enter, entered)
             cursor = await connection.execute(statement, values, binary=binary)
         # Within the pipeline this would ask the server for what it has, and then for its end.
-        return await cursor.fetchall()
+        return await cursor.fetchall() if cursor.description else []

@@ -152,10 +152,9 @@ class Call:
         `keeps`: a good answer is recorded by the caller, at once with the call's row.
         """
         self.lane = lane = choice.take()
+        own = lane.deployment
         self._patient = choice.last
-        self._larger = any(
-            each.deployment.context > lane.deployment.context for each in choice.lanes
-        )
+        self._larger = any(each.deployment.context > own.context for each in choice.lanes)
         self._kind: CallKind = kind
         self._need = need
         self.id = uuid7()
@@ -165,10 +164,10 @@ class Call:
         # The caller's own deadline runs already; the deployment's once there is a slot, because a
         # queue in this process says nothing about the server.
         self._seconds_taken = 0.0
-        self._seconds = lane.deployment.timeout if choice.seconds is None else choice.seconds
+        self._seconds = own.timeout if choice.seconds is None else choice.seconds
         self._deadline = choice.deadline
         self._usage: Usage | None = None
-        self._model = lane.deployment.model
+        self._model = own.model
         self._latency_ms = 0
         self._row: asyncio.Task[None] | None = None
         self._keeps = keeps

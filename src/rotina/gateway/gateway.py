@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import copy
 import functools
-import logging
 import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -68,8 +67,6 @@ from rotina.settings import Capability, Route, Settings
 
 if TYPE_CHECKING:
     from rotina.database.pool import Pool
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -176,17 +176,16 @@ class PostgresVectorCache:
         self, name: str, tenant: str, values: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         import psycopg  # noqa: PLC0415 - heavy, and a gateway without a database needs none
+        from psycopg.sql import SQL  # noqa: PLC0415 - as above
 
         from rotina.database.queries import load_queries  # noqa: PLC0415 - as above
+        from rotina.database.tenant import query_as_tenant  # noqa: PLC0415 - as above
 
-        enter = load_queries("rotina.database")["enter_tenant"]
-        query = load_queries("rotina.gateway")[name]
+        statement, values = SQL(load_queries("rotina.gateway")[name]), {"tenant": tenant, **values}
         try:
-            async with self._pool.connection(timeout=POOL_TIMEOUT) as connection:
-                async with connection.pipeline():  # one transaction, one round trip
-                    await connection.execute(enter, {"tenant": tenant})
-                    cursor = await connection.execute(query, {"tenant": tenant, **values})
-                return await cursor.fetchall() if cursor.description else []
+            return await query_as_tenant(
+                self._pool, tenant, statement, values, timeout=POOL_TIMEOUT
+            )
         except psycopg.Error as error:
             log.warning("the cache of vectors is left out (%s)", type(error).__name__)
             return []

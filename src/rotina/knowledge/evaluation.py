@@ -200,14 +200,7 @@ async def evaluate(
         [each.question for each in asked], route=found.route, record=False
     )
     searching = _Searching(knowledge, collection, asked, answers, embedded.vectors, k)
-    ways: dict[str, Any] = {
-        "text": {"weights": Weights(vectors=0)},
-        "vectors": {"weights": Weights(text=0)},
-        "fused": {},
-    }
-    if rerank is not None:
-        ways["reranked"] = {"refinement": Refinement(rerank=rerank, rerank_seconds=60)}
-    passages = {name: await searching.found(options) for name, options in ways.items()}
+    passages = {name: await searching.found(way) for name, way in _ways(rerank).items()}
     scores = {name: searching.scored(rows) for name, rows in passages.items()}
     languages = [each.language or guess_language(each.question) for each in asked]
     order = sorted(range(len(asked)), key=lambda n: (scores["fused"]["ndcg"][n], n))
@@ -235,6 +228,18 @@ async def evaluate(
             await _chunk_size(searching, found, limit, scores["fused"]) for limit in chunk_limits
         ],
     )
+
+
+def _ways(rerank: str | None) -> dict[str, dict[str, Any]]:
+    """What a search is asked with, by component."""
+    ways: dict[str, dict[str, Any]] = {
+        "text": {"weights": Weights(vectors=0)},
+        "vectors": {"weights": Weights(text=0)},
+        "fused": {},
+    }
+    if rerank is not None:
+        ways["reranked"] = {"refinement": Refinement(rerank=rerank, rerank_seconds=60)}
+    return ways
 
 
 class _Searching:

@@ -151,12 +151,17 @@ create function rotina.query_of(lexeme text) returns tsquery
 language sql immutable
 return ('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''')::tsquery;
 
+-- How often words hold a lexeme. ts_rank with all weights 1 is the sum of 1/n² to the frequency,
+-- over π²/6, from which it is won back: exactly up to 9, closely beyond.
+create function rotina.times_of(words tsvector, query tsquery) returns float8
+language sql immutable parallel safe
+return round(
+    0.644934 * (1.000001 / (1.000001 - ts_rank('{1,1,1,1}', words, query)::float8) - 1));
+
 -- Which chunks hold which of the terms (by place), and how much of its weight each brings: BM25's
 -- f / (f + k1 * (1 - b + b * length / mean)). It reads the chunks, in the order of nothing: those
--- of some documents, or after a number, where these are not null. ts_rank with all weights 1 is
--- the sum of 1/n² to the lexeme's frequency over π²/6, from which the frequency is won back
--- (exactly up to 9, closely beyond). The partition itself is read: `@@` is not leakproof, and so
--- would be judged after a policy.
+-- of some documents, or after a number, where these are not null. The partition itself is read:
+-- `@@` is not leakproof, and so would be judged after a policy.
 create function rotina.read_hits(
     own rotina.collection, terms rotina.term[], documents uuid[], after integer, k1 float8, b float8
 ) returns table (id uuid, number integer, place bigint, part float8)
@@ -181,12 +186,10 @@ begin
         'select c.id, c.number, c.length, c.words from rotina.%I c '
         'where c.collection_id = $3 and c.words @@ $2 %s %s offset 0'
         ') c join unnest($1) with ordinality as q (term, place) on c.words @@ q.term, '
-        'lateral (select ts_rank(%L, c.words, q.term)::float8 as rank) r, '
-        'lateral (select round(0.644934 * r.rank / (1.000001 - r.rank)) as times) f',
+        'lateral (select rotina.times_of(c.words, q.term) as times) f',
         rotina.table_of('chunk', own.home),
         case when documents is null then '' else 'and c.document_id = any($4)' end,
-        case when after is null then '' else 'and c.number > $5' end,
-        '{1,1,1,1}'
+        case when after is null then '' else 'and c.number > $5' end
     ) using queries, looked_for, own.id, documents, after, k1 * (1 - b),
         k1 * b / greatest(1, own.words::float8 / greatest(own.chunks, 1));
 end
@@ -402,8 +405,7 @@ create function rotina.commoner_parts() returns text
 language sql immutable
 return '(select coalesce(sum(f.times / (f.times + $11 + $12 * b.length) * q.weight), 0) '
     'from unnest($9, $10) as q (term, weight), '
-    'lateral (select ts_rank(''{1,1,1,1}'', b.words, q.term)::float8 as rank) r, '
-    'lateral (select round(0.644934 * r.rank / (1.000001 - r.rank)) as times) f '
+    'lateral (select rotina.times_of(b.words, q.term) as times) f '
     'where b.words @@ q.term)';
 
 -- The best chunks of a collection by their words. `documents` are those in scope, where they are
